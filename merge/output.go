@@ -1,0 +1,118 @@
+package merge
+
+import "io"
+
+// output gathers whole records or blocks and writes them many at a time. The first error of w ends it.
+type output struct {
+	w   io.Writer
+	buf []byte // whole units only
+	// unit reads the length of the record or block that p begins with, and whether it holds a packet. p is from here.
+	unit func(p []byte) (n int, packet bool)
+
+	size    int64 // bytes taken
+	flushed int64 // of those, up to the end of the last unit that is in w
+	packets int64 // taken by runs that have ended
+	pending int   // packets in buf
+	whole   int64 // packets in w
+	err     error
+}
+
+// Buffers have room for any record with what is around it; what a run has in one piece and is large bypasses them.
+const (
+	outputSize  = MaxRecord + 4<<10
+	largeOutput = 64 << 10
+)
+
+func newOutput(w io.Writer, unit func([]byte) (int, bool)) output {
+	return output{w: w, unit: unit, buf: make([]byte, 0, outputSize)}
+}
+
+// next returns room for a unit of n bytes, which the caller fills at once.
+func (o *output) next(n int) ([]byte, error) {
+	if len(o.buf)+n > cap(o.buf) {
+		if err := o.flush(); err != nil {
+			return nil, err
+		}
+		if n > cap(o.buf) {
+			o.buf = make([]byte, 0, n)
+		}
+	}
+	at := len(o.buf)
+	o.buf = o.buf[:at+n]
+	o.size += int64(n)
+	return o.buf[at:], nil
+}
+
+// put takes bytes that are whole units, with as many packets.
+func (o *output) put(p []byte, packets int) error {
+	if o.err != nil {
+		return o.err
+	}
+	if len(p) >= largeOutput {
+		if err := o.flush(); err != nil {
+			return err
+		}
+		o.size += int64(len(p))
+		return o.write(p, packets)
+	}
+	room, err := o.next(len(p))
+	if err != nil {
+		return err
+	}
+	copy(room, p)
+	o.pending += packets
+	return nil
+}
+
+func (o *output) flush() error {
+	if o.err != nil || len(o.buf) == 0 {
+		return o.err
+	}
+	err := o.write(o.buf, o.pending)
+	o.buf, o.pending = o.buf[:0], 0
+	return err
+}
+
+// write writes whole units. After an error it finds out which of them are in w.
+func (o *output) write(p []byte, packets int) error {
+	n, err := o.w.Write(p)
+	n = min(max(n, 0), len(p))
+	if err == nil && n == len(p) {
+		o.flushed += int64(n)
+		o.whole += int64(packets)
+		return nil
+	}
+	if err == nil {
+		err = io.ErrShortWrite
+	}
+	o.err = err
+	for len(p) > 0 {
+		size, packet := o.unit(p)
+		if size > n {
+			break
+		}
+		p, n = p[size:], n-size
+		o.flushed += int64(size)
+		if packet {
+			o.whole++
+		}
+	}
+	return err
+}
+
+// endRun returns what a WriteRun of n records returns, and takes note of its packets.
+func (o *output) endRun(n int) (int, error) {
+	if o.err != nil {
+		n = int(min(max(o.whole-o.packets, 0), int64(n)))
+	}
+	o.packets += int64(n)
+	return n, o.err
+}
+
+// lost returns how many packets were taken and will not reach w.
+func (o *output) lost() int64 {
+	if o.err == nil {
+		return 0
+	}
+	return o.packets - o.whole
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package merge
+
+// raced: sync.Pool drops things at random under the race detector.
+const raced = true
