@@ -1,0 +1,140 @@
+package sshx
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// candidate is a key that may be offered.
+type candidate struct {
+	name   string        // for messages
+	pub    ssh.PublicKey // with certificate, if it is to be offered with one; nil when not known yet
+	signer ssh.Signer    // of the agent; nil when the file is to be used
+	file   *keyFile      // nil when only the agent has it
+}
+
+func (c *candidate) path() string {
+	if c.file == nil {
+		return ""
+	}
+	return c.file.path
+}
+
+// candidates puts the keys in order: named ones, those of the agent, the default ones. What the agent has needs no
+// passphrase, so it signs with the agent wherever it can.
+func (l *login) candidates() []*candidate {
+	inAgent := l.agentSigners()
+	var list []*candidate
+	for _, path := range l.e.Identities {
+		list = append(list, l.ofFile(path, inAgent)...)
+	}
+	if !l.e.IdentitiesOnly {
+		for _, s := range inAgent {
+			if pub := agentKey(s); pub != nil {
+				list = append(list, &candidate{name: agentName(s), pub: pub, signer: s})
+			}
+		}
+	}
+	for _, path := range l.e.DefaultIdentities {
+		list = append(list, l.ofFile(path, inAgent)...)
+	}
+	return unique(list)
+}
+
+// unique leaves out public keys that come again.
+func unique(list []*candidate) []*candidate {
+	seen := map[string]bool{}
+	var once []*candidate
+	for _, c := range list {
+		if c.pub != nil {
+			blob := string(c.pub.Marshal())
+			if seen[blob] {
+				continue
+			}
+			seen[blob] = true
+		}
+		once = append(once, c)
+	}
+	return once
+}
+
+// ofFile gives the candidates of a key file: with its certificate, then without.
+func (l *login) ofFile(path string, inAgent []ssh.Signer) []*candidate {
+	f := l.d.init().keys.file(path)
+	name := oneLine(shortPath(path))
+	var list []*candidate
+	if f.cert != nil {
+		list = append(list, &candidate{name: name + "-cert.pub", pub: f.cert, signer: find(inAgent, f.cert.Key, f.cert), file: f})
+	}
+	if f.pub != nil {
+		signer := find(inAgent, f.pub, f.pub)
+		if signer != nil || f.err == nil {
+			return append(list, &candidate{name: name, pub: f.pub, signer: signer, file: f})
+		}
+		return list
+	}
+	if f.err == nil {
+		list = append(list, &candidate{name: name, file: f}) // encrypted, and nothing beside it
+	}
+	return list
+}
+
+// find gives the agent's signer for key, which is to show pub to the server.
+func find(signers []ssh.Signer, key, pub ssh.PublicKey) ssh.Signer {
+	for _, s := range signers {
+		if sameKey(s.PublicKey(), pub) || sameKey(s.PublicKey(), key) {
+			return s
+		}
+	}
+	return nil
+}
+
+// agentKey parses what the agent gives as plain bytes, so that a certificate is seen to be one. Kinds of keys that
+// x/crypto does not know give nil.
+func agentKey(s ssh.Signer) ssh.PublicKey {
+	pub, err := ssh.ParsePublicKey(s.PublicKey().Marshal())
+	if err != nil {
+		return nil
+	}
+	return pub
+}
+
+// agentConn is a connection to the agent for as long as a login takes.
+type agentConn struct {
+	conn net.Conn
+	stop func() bool
+}
+
+func (a *agentConn) close() {
+	a.stop()
+	a.conn.Close()
+}
+
+// agentSigners gives the agent's keys; none when there is no agent, as in ssh.
+func (l *login) agentSigners() []ssh.Signer {
+	if l.e.Agent == "" {
+		return nil
+	}
+	conn, err := (&net.Dialer{}).DialContext(l.ctx, "unix", l.e.Agent)
+	if err != nil {
+		return nil
+	}
+	l.agent = &agentConn{conn, context.AfterFunc(l.ctx, func() { conn.Close() })}
+	signers, err := agent.NewClient(conn).Signers()
+	if err != nil {
+		return nil
+	}
+	return signers
+}
+
+// agentName is the key's comment, which most often is the name of its file.
+func agentName(s ssh.Signer) string {
+	if key, ok := s.PublicKey().(*agent.Key); ok && key.Comment != "" {
+		return oneLine(filepath.Base(key.Comment)) + " of the agent"
+	}
+	return ssh.FingerprintSHA256(s.PublicKey()) + " of the agent"
+}

@@ -1,0 +1,264 @@
+package sshx
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Conn is one caller's hold on a connection. Its methods may be called at the same time.
+type Conn struct {
+	d      *Dialer
+	f      *flight
+	closed sync.Once
+}
+
+// Done is closed when the connection is dead.
+func (c *Conn) Done() <-chan struct{} { return c.f.t.done }
+
+// Err says why the connection is dead; nil while it lives. It matches ErrKeepAlive when the host stopped answering.
+func (c *Conn) Err() error {
+	select {
+	case <-c.f.t.done:
+		return c.f.t.err
+	default:
+		return nil
+	}
+}
+
+// LocalAddr is our end of the TCP connection, to the first jump host if there is one.
+func (c *Conn) LocalAddr() net.Addr { return c.f.t.first().sock.LocalAddr() }
+
+// RemoteAddr is the other end of the TCP connection: the host, or the first jump host.
+func (c *Conn) RemoteAddr() net.Addr { return c.f.t.first().sock.RemoteAddr() }
+
+// Jumped says whether the connection goes through a jump host.
+func (c *Conn) Jumped() bool { return c.f.t.jump != nil }
+
+// ServerVersion is how the server introduced itself, such as SSH-2.0-OpenSSH_9.2p1.
+func (c *Conn) ServerVersion() string { return string(c.f.t.conn.ServerVersion()) }
+
+func (t *transport) first() *transport {
+	for t.jump != nil {
+		t = t.jump
+	}
+	return t
+}
+
+// Close gives up the hold. The connection, and with it every process on it, ends with its last holder.
+func (c *Conn) Close() error {
+	c.closed.Do(func() { c.d.release(c.f) })
+	return nil
+}
+
+// Process is a command on the host. Stdout and Stderr must both be read to their end: what is not read makes the
+// command wait. Each is for one goroutine at a time. They end when the command has closed them, when the connection dies, and after Close.
+type Process struct {
+	Stdin  io.WriteCloser // Close is end of file for the command
+	Stdout io.Reader
+	Stderr io.Reader
+
+	t   *transport
+	ch  ssh.Channel
+	cut chan struct{} // closed by Close
+
+	done chan struct{} // closed when err is set
+	err  error
+
+	cutOnce sync.Once
+	eofOnce sync.Once
+}
+
+// Start runs command, which the user's login shell gets as one string. ctx bounds the start only.
+func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
+	t := c.f.t
+	type result struct {
+		p   *Process
+		err error
+	}
+	started := make(chan result) // received by the caller, or given up when ctx ends
+	ok := t.group.run(func() {
+		p, err := t.start(command)
+		select {
+		case started <- result{p, err}:
+		case <-ctx.Done():
+			if p != nil {
+				p.Close()
+			}
+		}
+	})
+	if !ok {
+		return nil, t.lost()
+	}
+	select {
+	case r := <-started:
+		return r.p, r.err
+	case <-ctx.Done():
+		return nil, contextError(ctx)
+	}
+}
+
+func (t *transport) lost() error {
+	<-t.done
+	return &Error{Kind: KindLost, Problem: "connection lost: " + t.err.Error(), Tip: (&lostError{t.err}).Hint(), Err: &lostError{t.err}}
+}
+
+// start waits for the server at every step; the death of the connection ends it.
+func (t *transport) start(command string) (*Process, error) {
+	ch, reqs, err := t.conn.OpenChannel("session", nil)
+	if err != nil {
+		return nil, t.openError(err)
+	}
+	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{})}
+	p.Stdin, p.Stdout, p.Stderr = stdin{p}, newPump(p, ch, stdoutChunk), newPump(p, ch.Stderr(), stderrChunk)
+	if !t.group.run(func() { p.watch(reqs) }) {
+		return nil, t.lost()
+	}
+	ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{command}))
+	if err != nil {
+		p.Close()
+		return nil, t.openError(err)
+	}
+	if !ok {
+		p.Close()
+		return nil, &Error{Kind: KindCommandRefused, Problem: "the server will not run a command",
+			Tip: "look for a forced command, a restricted account or a disabled shell on the server"}
+	}
+	return p, nil
+}
+
+func (t *transport) openError(err error) error {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	if !ok {
+		select {
+		case <-t.done:
+			return t.lost()
+		case <-time.After(time.Second):
+			return &Error{Kind: KindCommandRefused, Problem: "the server gave up the session: " + plain(err), Err: err}
+		}
+	}
+	return &Error{Kind: KindTooManySessions, Problem: "the server allows no further session on this connection (" + oneLine(refused.Message) + ")",
+		Tip: "MaxSessions in its sshd_config bounds the sessions of one connection (10 by default)", Err: err}
+}
+
+// watch takes the server's requests until the channel is closed.
+func (p *Process) watch(reqs <-chan *ssh.Request) {
+	ended := false
+	for req := range reqs {
+		if err, ok := exitOf(req); ok && !ended {
+			ended, p.err = true, err
+			close(p.done)
+		}
+		if req.WantReply {
+			_ = req.Reply(false, nil) // the connection's death shows elsewhere
+		}
+	}
+	if !ended {
+		p.err = p.lost()
+		close(p.done)
+	}
+}
+
+// lost says why no exit status came. The channels of a dying connection are closed a moment before its reason is known.
+func (p *Process) lost() error {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-p.t.done:
+		return &lostError{p.t.err}
+	case <-p.cut:
+		return &lostError{ErrClosed}
+	case <-timer.C:
+		return &lostError{}
+	}
+}
+
+// exitOf reads exit-status and exit-signal (RFC 4254, section 6.10).
+func exitOf(req *ssh.Request) (err error, ok bool) {
+	switch req.Type {
+	case "exit-status":
+		var m struct{ Status uint32 }
+		if ssh.Unmarshal(req.Payload, &m) != nil {
+			return nil, false
+		}
+		if m.Status == 0 {
+			return nil, true
+		}
+		return &ExitError{Status: int(m.Status)}, true
+	case "exit-signal":
+		var m struct {
+			Signal     string
+			CoreDumped bool
+			Error      string
+			Lang       string
+		}
+		if ssh.Unmarshal(req.Payload, &m) != nil {
+			return nil, false
+		}
+		return &ExitError{Status: 128 + signalNumbers[m.Signal], Signal: oneLine(m.Signal), Text: oneLine(m.Error)}, true
+	}
+	return nil, false
+}
+
+var signalNumbers = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "USR1": 10,
+	"SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15}
+
+// Signal sends a signal and does not wait for an answer: many servers give none, and an answer proves nothing.
+func (p *Process) Signal(sig ssh.Signal) error {
+	_, err := p.ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(sig)}))
+	return err
+}
+
+// Wait waits for the exit status; the output may still be coming then. It gives nil for status 0, *ExitError for
+// another or a signal, and an error that matches ErrLost when none came. It may be called often.
+func (p *Process) Wait() error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-p.cut:
+	}
+	select {
+	case <-p.done:
+		return p.err
+	default:
+		return &lostError{ErrClosed}
+	}
+}
+
+// Close cuts the session; Stdout and Stderr end at once and what was not read is lost. The command is not told: it
+// goes on until it writes, or sees its end of file. The connection stays.
+func (p *Process) Close() error {
+	p.cutOnce.Do(func() {
+		close(p.cut)
+		p.t.group.run(func() { _ = p.ch.Close() }) // may block on a dead link
+	})
+	return nil
+}
+
+func (p *Process) isCut() bool {
+	select {
+	case <-p.cut:
+		return true
+	default:
+		return false
+	}
+}
+
+type stdin struct{ p *Process }
+
+func (s stdin) Write(b []byte) (int, error) {
+	if s.p.isCut() {
+		return 0, io.ErrClosedPipe
+	}
+	return s.p.ch.Write(b)
+}
+
+func (s stdin) Close() (err error) {
+	s.p.eofOnce.Do(func() { err = s.p.ch.CloseWrite() })
+	return err
+}

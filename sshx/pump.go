@@ -1,0 +1,86 @@
+package sshx
+
+import "io"
+
+// How much is read at once. A packet of SSH holds 32 KiB; two of them halve the hand-overs of a busy stream.
+const (
+	stdoutChunk = 64 << 10
+	stderrChunk = 4 << 10
+)
+
+// pump makes a channel's stream end when the process is closed. A read that waits in x/crypto ends only when the server
+// closes the channel too, and OpenSSH and dropbear do that no earlier than the command ends.
+type pump struct {
+	p    *Process
+	full chan []byte // sent to and closed by the goroutine that reads the channel
+	free chan []byte // buffers that were read
+	rest []byte      // of the buffer that is being read
+	buf  []byte      // that buffer; nil if none
+}
+
+// newPump starts reading r ahead of its reader by one buffer.
+func newPump(p *Process, r io.Reader, chunk int) *pump {
+	s := &pump{p: p, full: make(chan []byte), free: make(chan []byte, 2)}
+	s.free <- make([]byte, chunk)
+	s.free <- make([]byte, chunk)
+	if !p.t.group.run(func() { s.run(r) }) {
+		close(s.full)
+	}
+	return s
+}
+
+func (s *pump) run(r io.Reader) {
+	defer close(s.full)
+	for {
+		var b []byte
+		select {
+		case b = <-s.free:
+		case <-s.p.cut:
+			return
+		}
+		n, err := r.Read(b)
+		if n > 0 {
+			select {
+			case s.full <- b[:n]:
+			case <-s.p.cut:
+				return
+			}
+		}
+		if err != nil {
+			return // a channel's stream ends in io.EOF only
+		}
+	}
+}
+
+// Read is for one goroutine at a time.
+func (s *pump) Read(b []byte) (int, error) {
+	if s.p.isCut() {
+		return 0, io.EOF
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if len(s.rest) == 0 && !s.next() {
+		return 0, io.EOF
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+func (s *pump) next() bool {
+	if s.buf != nil {
+		s.free <- s.buf // has room for both
+		s.buf = nil
+	}
+	select {
+	case b, ok := <-s.full:
+		if !ok {
+			return false
+		}
+		s.buf, s.rest = b[:cap(b)], b
+		return true
+	case <-s.p.cut:
+		return false
+	}
+}

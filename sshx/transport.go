@@ -1,0 +1,184 @@
+package sshx
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// transport is one SSH connection that is logged in.
+type transport struct {
+	conn     ssh.Conn
+	sock     *socket
+	jump     *transport // nil when dialled directly
+	jumpName string
+	freeJump func()
+	group    *group // that of the first jump host: see group
+
+	done chan struct{} // closed by end
+	once sync.Once
+	err  error // why it ended; set before done is closed
+}
+
+// group holds the goroutines of a direct connection and of all that run through it. They can be counted on to end only
+// when the socket is closed: one that reads from a jump host's channel hangs until the jump host answers.
+type group struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// run starts f unless the group is being waited for.
+func (g *group) run(f func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.wg.Go(f)
+	}
+	return !g.closed
+}
+
+func (g *group) wait() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.wg.Wait()
+}
+
+// newTransport takes over a connection after the handshake.
+func newTransport(e *Endpoint, sock *socket, c *clientConn, jump *transport, jumpName string, g *group) *transport {
+	t := &transport{conn: c.conn, sock: sock, jump: jump, jumpName: jumpName, group: g, done: make(chan struct{})}
+	g.run(func() { refuseChannels(c.chans) })
+	g.run(func() { ssh.DiscardRequests(c.reqs) })
+	g.run(t.watch)
+	if interval, most := e.keepAlive(); interval > 0 {
+		g.run(func() { t.keepAlive(interval, most) })
+	}
+	return t
+}
+
+func refuseChannels(chans <-chan ssh.NewChannel) {
+	for ch := range chans {
+		_ = ch.Reject(ssh.Prohibited, "nothing is forwarded") // the connection's death shows elsewhere
+	}
+}
+
+// watch waits for the connection to die.
+func (t *transport) watch() {
+	t.end(t.reason(t.conn.Wait()))
+}
+
+func (t *transport) reason(err error) error {
+	if t.jump != nil {
+		// The jump host's death shows as the end of our channel. Its own watcher is told in the same moment.
+		select {
+		case <-t.jump.done:
+			return fmt.Errorf("jump host %s: %w", t.jumpName, t.jump.err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	if why, ok := disconnectReason(err); ok {
+		return errors.New("the server said: " + why)
+	}
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return errors.New("the server closed it")
+	}
+	return errors.New(plain(err))
+}
+
+// end marks the connection as dead, for the first reason given, and cuts it.
+func (t *transport) end(why error) {
+	t.once.Do(func() {
+		t.err = why
+		close(t.done)
+		if t.jump == nil {
+			t.sock.Close()
+			return
+		}
+		// Closing a channel is a message to the jump host, which may not be reading.
+		t.group.run(func() { t.sock.Close() })
+	})
+}
+
+func (t *transport) ended() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// close ends the connection, then its use of the jump host. Not to be called from the group.
+func (t *transport) close() {
+	t.end(ErrClosed)
+	if t.jump == nil {
+		t.group.wait()
+		return
+	}
+	t.freeJump()
+}
+
+// keepAlive gives the interval, 0 for never, and how many questions may go unanswered.
+func (e *Endpoint) keepAlive() (time.Duration, int) {
+	interval, most := e.KeepAlive, e.KeepAliveMax
+	if interval == 0 {
+		interval = DefaultKeepAliveInterval
+	}
+	if most == 0 {
+		most = DefaultKeepAliveMax
+	}
+	return max(interval, 0), most
+}
+
+// keepAlive asks a silent server for a sign of life. Whatever comes from it is one.
+func (t *transport) keepAlive(interval time.Duration, most int) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	asking := make(chan struct{}, 1) // holds a token while a question is out
+	seen, missed := t.sock.received.Load(), 0
+	for {
+		select {
+		case <-t.done:
+			return
+		case <-ticker.C:
+		}
+		if now := t.sock.received.Load(); now != seen {
+			seen, missed = now, 0
+			continue
+		}
+		if missed == most {
+			t.end(&silentError{after: interval * time.Duration(most+1)})
+			return
+		}
+		missed++
+		t.ask(asking)
+	}
+}
+
+// ask sends a question if none is out: x/crypto waits for the answer to each.
+func (t *transport) ask(asking chan struct{}) {
+	select {
+	case asking <- struct{}{}:
+	default:
+		return
+	}
+	t.group.run(func() {
+		defer func() { <-asking }()
+		_, _, _ = t.conn.SendRequest("keepalive@openssh.com", true, nil) // no answer shows in the socket's counter
+	})
+}
+
+// silentError is ErrKeepAlive with the time.
+type silentError struct{ after time.Duration }
+
+func (e *silentError) Error() string {
+	return fmt.Sprintf("the host has not answered for %s", e.after.Round(time.Millisecond))
+}
+
+func (e *silentError) Is(target error) bool { return target == ErrKeepAlive }
