@@ -1,0 +1,201 @@
+// Package remote is what is said to an instance and what it says back: the
+// capture program's command line, how it is stopped, its reports and its
+// errors. It opens no connection and starts no process.
+//
+// In this package the helper is the program on the instance that captures:
+// tcpdump, dumpcap or Cloud Foundry's cf-pcap.
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// HeartbeatInterval is how often the client sends [Heartbeat] to the standard
+// input of a running [Command], from its start on and for as long as it runs.
+const HeartbeatInterval = 3 * time.Second
+
+// Heartbeat is what to send. Where none comes for 14 s, or where standard
+// input ends, the command stops the helper and ends: asked politely at once,
+// again 2 s later, killed 4 s later; in a container of Cloud Foundry's again
+// 0.5 s later, killed 2.5 s later. So nothing is left on an instance 20 s
+// after the last sign of life from here. A container that has no sleep program
+// cannot count the time: there only the end of standard input counts.
+func Heartbeat() []byte { return []byte("\n") }
+
+// maxSnaplen is the largest value that libpcap takes.
+const maxSnaplen = 262144
+
+// Command is one capture on one instance. The zero value captures everything
+// on all interfaces with what is installed, except its own connection.
+type Command struct {
+	Helper        string // "" or "auto": tcpdump, else dumpcap, as the instance has it; or a name, or a path (unknown programs get tcpdump's flags). "cf-pcap" is Cloud Foundry's, at its own path
+	Interface     string // "" means any; for cf-pcap, eth0
+	Filter        string // pcap-filter(7); "" means all packets
+	Snaplen       int    // bytes of each packet; 0 means whole packets. A small one makes room for many more in the kernel's buffer
+	NoPromiscuous bool   // cf-pcap ignores it
+	Nano          bool   // ask for nanoseconds; a helper that cannot (dumpcap, cf-pcap) ignores it, the stream's header tells
+	BufferKiB     int    // the kernel's buffer; 0 means what fits the snaplen, and 64 MiB at most. cf-pcap ignores it
+	NoSelfFilter  bool   // also capture the SSH connection that carries the capture
+	SelfFilter    string // expression for the connection to leave out, for containers of Cloud Foundry's; "" means what the instance knows of it
+	ServerPort    int    // TCP port to leave out where the instance does not know its connection; 0 means 22
+	Sudo          bool   // run the helper with sudo -n, unless the login user is root already; never cf-pcap, containers have no sudo
+}
+
+// Check tells what is wrong with the command before anything is sent. Line
+// works on any command; one that fails Check does not mean what it says.
+func (c Command) Check() error {
+	for _, t := range []struct{ what, text string }{
+		{"helper", c.Helper}, {"interface", c.Interface}, {"filter", c.Filter}, {"filter of what to leave out", c.SelfFilter},
+	} {
+		if strings.IndexByte(t.text, 0) >= 0 {
+			return fmt.Errorf("the %s holds a NUL byte", t.what)
+		}
+		if !strings.HasPrefix(t.what, "filter") && strings.ContainsAny(t.text, "\r\n") {
+			return fmt.Errorf("the %s holds a line break", t.what)
+		}
+	}
+	if !balanced(c.SelfFilter) {
+		return errors.New("the parentheses do not match in the filter of what to leave out")
+	}
+	if c.cfPcap() && !balanced(c.Filter) {
+		// cf-pcap may put it in a pair of its own, with which it means something else than was meant.
+		return errors.New("the parentheses do not match in the filter")
+	}
+	if c.Snaplen < 0 || c.Snaplen > maxSnaplen {
+		return fmt.Errorf("the snaplen is %d, it must be from 0 to %d", c.Snaplen, maxSnaplen)
+	}
+	if c.ServerPort < 0 || c.ServerPort > 65535 {
+		return fmt.Errorf("the server's port is %d", c.ServerPort)
+	}
+	if c.BufferKiB < 0 || c.BufferKiB > 1<<21 {
+		return errors.New("the kernel buffer must be from 0 to 2 GiB")
+	}
+	return nil
+}
+
+// Line is the command as one line for an SSH exec request. It means the same
+// to every login shell: sh, bash, zsh, csh, fish.
+//
+// Its standard output is a pcap stream, whose header comes as soon as the
+// helper captures. Its standard error is for a [Log]. Its standard input must
+// be kept open and get a [Heartbeat] every [HeartbeatInterval]; its end stops
+// the capture, with the last packets, the closing report and the helper's
+// exit status still to come.
+func (c Command) Line() string {
+	words := []string{"sshpcap", c.stopScript(), c.iface(), oneLine(c.Filter), c.program()}
+	if c.SelfFilter != "" {
+		words = append(words, oneLine(c.SelfFilter))
+	}
+	line := "exec " + c.shell() + " -c " + Quote(joinScript(c.startScript()))
+	for _, w := range words {
+		line += " " + Quote(w)
+	}
+	return line
+}
+
+func (c Command) iface() string {
+	switch {
+	case c.Interface != "":
+		return oneLine(c.Interface)
+	case c.cfPcap():
+		return "eth0"
+	}
+	return "any"
+}
+
+func (c Command) auto() bool { return c.Helper == "" || c.Helper == "auto" }
+
+// tcpdumpFlags are those after the interface. Packet-buffered output (-U) and
+// immediate mode bring each packet at once and lose none at the stop.
+func (c Command) tcpdumpFlags() string {
+	snaplen := c.Snaplen
+	if snaplen == 0 {
+		snaplen = wholePackets
+	}
+	f := fmt.Sprintf("-n -U --immediate-mode -B %d -s %d", c.bufferKiB(), snaplen)
+	if c.NoPromiscuous {
+		f += " -p"
+	}
+	if c.Nano {
+		f += " --time-stamp-precision=nano"
+	}
+	return f + " -w -"
+}
+
+// dumpcapFlags are those after the interface. -P asks for pcap, not pcapng;
+// its buffer is in MiB and need not be large, since it is not cut into slots.
+func (c Command) dumpcapFlags() string {
+	mib := 16
+	if c.BufferKiB > 0 {
+		mib = (c.BufferKiB + 1023) / 1024
+	}
+	f := fmt.Sprintf("-P -q -B %d", mib)
+	if c.Snaplen > 0 {
+		f += fmt.Sprintf(" -s %d", c.Snaplen)
+	}
+	if c.NoPromiscuous {
+		f += " -p"
+	}
+	return f + " -w -"
+}
+
+// wholePackets is the snaplen for whole packets: frames are at most 64 KiB long, "BIG TCP" aside. It is 1 KiB less
+// than 128 KiB so that a packet and its header in the kernel's buffer fit in that. With a little more, each would take
+// 256 KiB, and the buffer would hold half as many.
+const wholePackets = maxSnaplen/2 - 1024
+
+// bufferKiB is the kernel's buffer for packets that tcpdump has not read yet.
+// In immediate mode libpcap cuts it into slots of the snaplen, or of the
+// interface's MTU where frames cannot be longer, and rounds a slot up to a
+// power of two: on the loopback interface, whose MTU is just above one, the
+// memory taken is twice what was asked for, and near that for many snaplens.
+func (c Command) bufferKiB() int {
+	switch {
+	case c.BufferKiB > 0:
+		return c.BufferKiB
+	case c.Snaplen > 0, c.Interface == "lo":
+		return 32 << 10
+	}
+	return 64 << 10
+}
+
+func (c Command) serverPort() int {
+	if c.ServerPort == 0 {
+		return 22
+	}
+	return c.ServerPort
+}
+
+// knownHelper reports whether the helper will be tcpdump or dumpcap.
+func (c Command) knownHelper() bool {
+	base := path.Base(c.Helper)
+	return c.auto() || strings.HasPrefix(base, "tcpdump") || strings.HasPrefix(base, "dumpcap")
+}
+
+// oneLine turns line breaks into spaces: to a filter they mean the same, and
+// csh cannot read them in quotes.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", " ", "\r", " ").Replace(s)
+}
+
+// balanced reports whether the parentheses of a filter match. One that closes
+// more than it opens could get out of the pair that is put around it.
+func balanced(filter string) bool {
+	depth := 0
+	for _, r := range filter {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		}
+		if depth < 0 {
+			return false
+		}
+	}
+	return depth == 0
+}

@@ -1,0 +1,62 @@
+package remote
+
+import "strings"
+
+// container reports whether the instance is a container of Cloud Foundry's, as far as the command tells.
+func (c Command) container() bool { return c.cfPcap() || c.SelfFilter != "" }
+
+// shell is what runs the script. A container's PATH may hold nothing.
+func (c Command) shell() string {
+	if c.container() {
+		return "/bin/sh"
+	}
+	return "sh"
+}
+
+// The parts of stopText for containers. What differs:
+//
+// An old cf-pcap that was asked to end with INT hangs until the next packet that passes its filter, and TERM ends it
+// with nothing lost; hence TERM soon after INT, but time enough before KILL for what a slow link still has to take.
+//
+// The SSH server signals only the shell, and nobody may come to end its input: the shell itself insists.
+//
+// A container may have a shell and no other program. So sleep may not exist, or know no fractions of a second.
+const (
+	// bareText sets $q, the pause between signals. Where there is no sleep, $n is set, and a function takes its place,
+	// which watches the clock that the kernel shows in hundredths of a second: only for short pauses. Its argument has no
+	// whole seconds, except for 0. A subshell has the shell see which of its children have ended.
+	bareText = `
+n= q=.50 j=0
+sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || {
+	n=1 q=.50
+	sleep() {
+		(:)
+		read -r a b </proc/uptime || return
+		a=$((${a%.*}${a#*.} + ${1#.}))
+		while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do
+			:
+		done
+	} 2>/dev/null
+}
+`
+	// Without a clock that takes no time to watch, there is no countdown but the last.
+	guardText = `[ "$n" ] && [ $1 != 0 ] && return`
+
+	insistText = `
+j=$((j+1))
+case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac
+`
+	// A trap ends the wait with the trap's status. The helper's own is known once it is gone; 127 where it is forgotten.
+	statusText = `
+wait $p
+x=$?
+[ $x = 127 ] || r=$x
+`
+)
+
+// containerStopLine is stopLine for a container. Its steps are short whatever t says: with those of 1 s, where sleep
+// knows no less, KILL comes 19 s after the last sign of life.
+func containerStopLine(first string, t timing) string {
+	return joinScript(strings.NewReplacer("<BARE>", bareText, "<GUARD>", guardText, "<INSIST>", insistText, "<STATUS>", statusText, "<FIRST>", first,
+		"<SIGNALS>", first+" TERM TERM TERM TERM KILL", "<SILENCE>", t.silence, "<STEP>", "$q", "<NAP>", ".10").Replace(stopText))
+}

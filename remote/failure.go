@@ -1,0 +1,248 @@
+package remote
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Kind is what sort of failure it was.
+type Kind int
+
+const (
+	HelperFailed  Kind = iota + 1 // the helper failed, in its own words
+	NoPermission                  // the login user may not capture; sudo may help
+	NoInterface                   // no such interface
+	InterfaceDown                 // the interface is not up
+	InterfaceGone                 // the interface went away during the capture
+	BadFilter                     // the filter is wrong, or cannot be used on this interface
+	BadSnaplen                    // the helper takes no snaplen of this size
+	OldHelper                     // the helper does not know a flag of ours
+	NoHelper                      // no capture program was found, or not the one asked for
+	NoSudo                        // sudo is not installed
+	SudoPassword                  // sudo wants a password
+	SudoTTY                       // sudo wants a terminal
+	SudoRefused                   // the user may not do this with sudo
+	NoShell                       // the login shell did not run the command
+	Killed                        // a signal ended the helper
+	NotEnabled                    // cf-pcap may not capture: its platform has not allowed it
+)
+
+var kindNames = [...]string{
+	HelperFailed: "helper failed", NoPermission: "no permission", NoInterface: "no interface",
+	InterfaceDown: "interface down", InterfaceGone: "interface gone", BadFilter: "bad filter",
+	BadSnaplen: "bad snaplen", OldHelper: "old helper", NoHelper: "no helper", NoSudo: "no sudo",
+	SudoPassword: "sudo password", SudoTTY: "sudo tty", SudoRefused: "sudo refused",
+	NoShell: "no shell", Killed: "killed", NotEnabled: "not enabled",
+}
+
+func (k Kind) String() string {
+	if k < 1 || int(k) >= len(kindNames) {
+		return fmt.Sprintf("Kind(%d)", int(k))
+	}
+	return kindNames[k]
+}
+
+// Failure is why a capture failed, for people: one line that says what is
+// wrong and one that says what to do.
+type Failure struct {
+	Kind    Kind
+	Problem string
+	Tip     string
+}
+
+func (f *Failure) Error() string { return f.Problem }
+
+// Hint is the tip.
+func (f *Failure) Hint() string { return f.Tip }
+
+// Failure is what went wrong, nil when nothing did. The exit status is the
+// command's; negative where none came. dumpcap ends with 0 also when its
+// interface went away; that is a failure all the same. A status that stands for a signal is
+// no failure once the helper has closed its capture with a report.
+func (l *Log) Failure(exitStatus int) *Failure {
+	s := l.now()
+	e := ending{seen: &s, reason: s.reason(), status: exitStatus}
+	k := e.verdict()
+	if k == 0 {
+		return nil
+	}
+	return &Failure{Kind: k, Problem: e.problem(k), Tip: e.tip(k)}
+}
+
+// ending is all that is known when a command has ended.
+type ending struct {
+	*seen
+	reason
+	status int
+}
+
+// verdict is the kind of failure, 0 for none.
+func (e *ending) verdict() Kind {
+	switch {
+	case e.status == 0 && e.kind != InterfaceGone, e.status < 0 && e.kind == 0, e.status > 128 && e.Known && e.kind == 0:
+		return 0
+	case e.noHelper:
+		return NoHelper
+	case !e.Started:
+		return NoShell
+	case isCFPcap(e.Helper):
+		return e.cfPcapVerdict()
+	case e.kind == NoHelper && e.status != 127:
+		return HelperFailed
+	case e.kind != 0:
+		return e.kind
+	case e.status > 128:
+		return Killed
+	}
+	return HelperFailed
+}
+
+// problem is what is wrong, in one line.
+func (e *ending) problem(k Kind) string {
+	name := e.name()
+	switch k {
+	case NoPermission, NotEnabled:
+		return fmt.Sprintf("%s has no permission to capture: %s", name, e.words)
+	case NoInterface:
+		return "the instance has no such interface: " + e.words
+	case InterfaceDown:
+		return "the interface is not up: " + e.words
+	case InterfaceGone:
+		return "the interface disappeared during the capture"
+	case BadFilter:
+		return fmt.Sprintf("%s does not accept the filter: %s", name, filterWords(e.words))
+	case BadSnaplen:
+		return fmt.Sprintf("%s does not accept the snaplen: %s", name, e.words)
+	case OldHelper:
+		if isCFPcap(e.Helper) {
+			return fmt.Sprintf("%s does not know the flags used here: %s", name, cmp.Or(e.words, e.lastWords()))
+		}
+		return fmt.Sprintf("%s is too old: %s", name, e.words)
+	case NoHelper:
+		if e.status == 126 {
+			_, why, _ := strings.Cut(e.last, e.Helper+": ") // what comes before is the shell's
+			return fmt.Sprintf("%s cannot be run on the instance: %s", e.Helper, cmp.Or(Clean(why), e.lastWords()))
+		}
+		if e.Helper != "" {
+			return "there is no " + e.Helper + " on the instance"
+		}
+		return "no capture program was found on the instance"
+	case NoSudo:
+		return "sudo is not installed on the instance"
+	case SudoPassword:
+		return "sudo asks for a password on the instance"
+	case SudoTTY:
+		return "sudo asks for a terminal on the instance (requiretty)"
+	case SudoRefused:
+		return "sudo refuses: " + e.words
+	case NoShell:
+		return fmt.Sprintf("the login shell did not run the command: %s", e.lastWords())
+	case Killed:
+		return fmt.Sprintf("%s was killed by %s", name, signalName(e.status-128))
+	}
+	return fmt.Sprintf("%s failed: %s", name, e.lastWords())
+}
+
+// tip is what to do, in one line.
+func (e *ending) tip(k Kind) string {
+	if isCFPcap(e.Helper) {
+		if tip := cfPcapTip(k); tip != "" {
+			return tip
+		}
+	}
+	switch k {
+	case NoPermission:
+		return e.permissionTip()
+	case NoInterface:
+		return "see the names with `ip link` on the instance and pass one to --interface, or use --interface any"
+	case InterfaceDown:
+		return "bring it up with `sudo ip link set NAME up` on the instance, or use --interface any"
+	case InterfaceGone:
+		return "what was captured until then is kept; --interface any outlives single interfaces"
+	case BadFilter:
+		return filterTip(e.words)
+	case BadSnaplen:
+		return fmt.Sprintf("use --snaplen with 1 to %d, or 0 for whole packets", maxSnaplen)
+	case OldHelper:
+		return "tcpdump 4.6 (2014) with libpcap 1.5 or newer is needed; use --helper for another one, or --helper dumpcap"
+	case NoHelper:
+		return "install tcpdump on the instance, or name the program with --helper PATH"
+	case NoSudo:
+		return "log in as a user who may capture, or use --sudo never and allow it with: " + e.setcap()
+	case SudoPassword, SudoTTY, SudoRefused:
+		return "let the user run sh with sudo (NOPASSWD, !requiretty in sudoers), or use --sudo never and allow capturing with: " + e.setcap()
+	case NoShell:
+		return "the user needs a login shell that runs commands: try `ssh HOST true`, or another user with --login"
+	case Killed:
+		return "look on the instance for who ended it, e.g. `dmesg` for a lack of memory"
+	}
+	return "try it on the instance: " + e.path() + " -i any -c 1 -w /dev/null"
+}
+
+func (s *seen) permissionTip() string {
+	if s.Sudo || s.UID == 0 && s.uidKnown {
+		return "root is not enough here: the instance (a container?) needs the capability CAP_NET_RAW"
+	}
+	return "use --sudo auto or --sudo always, or allow it on the instance with: " + s.setcap()
+}
+
+func (s *seen) setcap() string {
+	return "sudo setcap cap_net_raw,cap_net_admin=eip " + s.path()
+}
+
+// path is that of the helper, for a command to show.
+func (s *seen) path() string {
+	if s.Helper == "" {
+		return "/usr/bin/tcpdump"
+	}
+	return s.Helper
+}
+
+// name is that of the helper.
+func (s *seen) name() string {
+	if s.Helper == "" {
+		return "the capture program"
+	}
+	return path.Base(s.Helper)
+}
+
+func (e *ending) lastWords() string {
+	if e.last == "" {
+		return fmt.Sprintf("exit status %d, without a word", e.status)
+	}
+	return fmt.Sprintf("%s (exit status %d)", Clean(afterName(e.last)), e.status)
+}
+
+// filterWords leaves of tcpdump's words what is not said already.
+func filterWords(words string) string {
+	for _, p := range []string{"failed to set BPF filter: ", "can't parse filter expression: ", "syntax error in filter expression: "} {
+		words = strings.TrimPrefix(words, p)
+	}
+	if words == "" {
+		return "it is not valid"
+	}
+	return words
+}
+
+func filterTip(words string) string {
+	switch {
+	case strings.Contains(words, "unknown host"), strings.Contains(words, "unknown network"):
+		return "names are looked up on the instance: use an address with --filter"
+	case strings.Contains(words, "support"), strings.Contains(words, "not present"):
+		return "this interface's link type cannot do that: name another with --interface, any is not Ethernet"
+	case strings.Contains(words, "rejects all"):
+		return "no packet can match the filter: change --filter"
+	}
+	return "see `man pcap-filter`, and check --filter with `tcpdump -d EXPR`"
+}
+
+var signalNames = map[int]string{1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 15: "TERM"}
+
+func signalName(n int) string {
+	if name, ok := signalNames[n]; ok {
+		return "signal " + name
+	}
+	return fmt.Sprintf("signal %d", n)
+}

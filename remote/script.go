@@ -1,0 +1,231 @@
+package remote
+
+import (
+	"strconv"
+	"strings"
+)
+
+// marker begins the lines that our own script writes to standard error, up to
+// "start"; every later line is another program's.
+const marker = "@sshpcap "
+
+// startText runs on the instance in POSIX sh. Its words: $1 the stop script,
+// $2 interface, $3 filter, $4 helper, $5 what to exclude if that was given.
+// It finds the helper, excludes the SSH connection and hands over to the stop
+// script, with sudo where asked.
+// Upper-case words in <> are filled in by startScript.
+const startText = `
+w=$1 i=$2 e=$3 n=$4
+# Words of programs in English, for Log; the places where helpers live,
+# for users whose PATH lacks them.
+LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
+export LC_ALL PATH
+set -f
+say() { printf "` + marker + `%s\n" "$1" >&2; }
+# First of all, while little time has passed since the line was sent.
+say "clock $(date +%s.%N 2>/dev/null)"
+u=$(id -u 2>/dev/null)
+say "uid $u"
+# Which kernel and network this is: two names may lead to one host.
+say "host $( { echo $(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/net); } 2>/dev/null)"
+<SELF>
+# look TEST NAME: the first NAME in PATH that passes TEST becomes $h
+look() {
+	IFS=:
+	for d in $PATH; do
+		h=$d/$2
+		[ -f "$h" ] && [ "$1" "$h" ] && return
+	done
+	h=
+	return 1
+}
+<LOOK>
+unset IFS
+[ "$h" ] || { say "nohelper"; exit 127; }
+say "helper $h"
+case ${h##*/} in
+	cf-pcap*) set -- "$h" -interface "$i" <CFPCAP> ${e:+-filter} ${e:+"$e"} ;;
+	dumpcap*) set -- "$h" ${e:+-f} ${e:+"$e"} -i "$i" <DUMPCAP> ;;
+	*) set -- "$h" -i "$i" <TCPDUMP> -- ${e:+"$e"} ;;
+esac
+<RUN>
+`
+
+// selfText puts the exclusion of our own connection first in the expression:
+// vlan and mpls shift the offsets of all that follows them. It must run
+// before sudo, which drops $SSH_CONNECTION.
+const selfText = `
+self=$5
+set -- $SSH_CONNECTION
+say "connection $*"
+<CONNECTION>
+say "self $self"
+e="not ($self)${e:+ and ($e)}"
+`
+
+// connectionText makes the expression where none was given.
+const connectionText = `
+# only SET TEXT: TEXT is not empty and all of SET
+only() { case $2 in ""|*[!$1]*) return 1 ;; esac; }
+# A scope, and IPv4 in the dress of IPv6, are not what packets show.
+c=${1%%\%*} s=${3%%\%*}
+case $c in ::*:*.*) c=${c##*:} ;; esac
+case $s in ::*:*.*) s=${s##*:} ;; esac
+self="tcp port <PORT>"
+[ $# = 4 ] && only 0-9 "$2$4" && only 0-9a-fA-F.: "$c" && only 0-9a-fA-F.: "$s" && self="tcp and host $c and port $2 and host $s and port $4"
+`
+
+// sudoText leaves root alone, who may have no sudo.
+const sudoText = `
+[ "$u" = 0 ] || { say "start sudo"; exec sudo -n sh -c "$w" sshpcap "$@"; }
+`
+
+// stopText runs the helper, its words, as a child, and ends it on the end of
+// standard input or when no line comes for <SILENCE> seconds. POSIX sh only,
+// no single quotes needed. The words in <> on lines of their own are for
+// containers. Three processes beside the helper: this shell,
+// which waits for it; a watch, which reads the lines; a countdown, made anew
+// for each line, which ends the helper when it is not ended itself.
+//
+// Every pair of them has a signal of its own. A signal to a child that has
+// not yet let go of its parent's trap would be lost, so the parent must have
+// none for it: hence USR1 to the watch, ALRM to the countdown, KILL to sleep.
+const stopText = `
+<BARE>
+# A background job's standard input is /dev/null: keep the real one.
+exec 3<&0
+"$@" </dev/null 3<&- &
+p=$!
+(
+	# An SSH server may signal the whole process group: the watch stays.
+	trap "" INT TERM HUP
+	trap "kill -ALRM \$! \$t; exit" USR1
+	t=
+	# count SECONDS: a new countdown, then the end of the one before; in this
+	# order, so that where no process can be made the old one runs out.
+	count() {
+		<GUARD>
+		(
+			# The sleep goes too; not what $! was before there is one.
+			trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM
+			d=$1
+			for s in <SIGNALS>; do
+				sleep $d & wait $!
+				# What the kernel holds for a helper that is about to
+				# run would be lost: let it read that first.
+				i=0
+				while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do
+					sleep .02
+					i=$((i+1))
+				done
+				kill -$s $p || exit
+				d=<STEP>
+			done
+		) &
+		kill -ALRM $t
+		t=$!
+	}
+	count <SILENCE>
+	while read -r x; do
+		count <SILENCE>
+	done
+	count 0
+	wait
+) <&3 3<&- >/dev/null 2>&1 &
+w=$!
+# From here on, the output is the helper's alone.
+exec >/dev/null 2>&1
+trap "kill -<FIRST> $p" INT TERM HUP
+wait $p
+r=$?
+# A trap ends the wait early. Not a second wait: bash may sleep in it for ever
+# when the helper ends meanwhile.
+while kill -0 $p; do
+	<INSIST>
+	sleep <NAP> || sleep 1
+done
+<STATUS>
+trap "" INT TERM HUP
+kill -USR1 $w
+exit $r
+`
+
+// timing is how long the stop script waits, in seconds, as sleep takes them.
+type timing struct {
+	silence string // without a line, until the helper is asked to end
+	step    string // from there to the second signal, and on to KILL
+}
+
+// limits keep below 20 s in all: 14, 16 and 18 s.
+var limits = timing{silence: "14", step: "2"}
+
+// startScript fills in startText.
+func (c Command) startScript() string {
+	self, look := "", "h=$n"
+	if !c.NoSelfFilter && balanced(c.Filter) {
+		connection := ""
+		if c.SelfFilter == "" {
+			connection = strings.ReplaceAll(connectionText, "<PORT>", strconv.Itoa(c.serverPort()))
+		}
+		self = strings.ReplaceAll(selfText, "<CONNECTION>", connection)
+	}
+	if c.auto() {
+		look = "look -x tcpdump || look -x dumpcap || look -f tcpdump || look -f dumpcap"
+	} else if !strings.Contains(c.program(), "/") {
+		look = `look -x "$n" || look -f "$n"`
+	}
+	run := "say start\n" + `eval "$w"`
+	if c.Sudo && !c.cfPcap() {
+		run = sudoText + run
+	}
+	return strings.NewReplacer("<SELF>", self, "<LOOK>", look, "<RUN>", run,
+		"<TCPDUMP>", c.tcpdumpFlags(), "<DUMPCAP>", c.dumpcapFlags(), "<CFPCAP>", c.cfPcapFlags()).Replace(startText)
+}
+
+// stopScript is stopText in one line, with the product's times.
+func (c Command) stopScript() string {
+	first := "INT"
+	if c.knownHelper() {
+		// To tcpdump and dumpcap TERM means the same. A background job
+		// ignores INT until it has a handler, but never TERM.
+		first = "TERM"
+	}
+	if c.container() {
+		return containerStopLine(first, limits)
+	}
+	return stopLine(first, limits)
+}
+
+func stopLine(first string, t timing) string {
+	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<INSIST>", "", "<STATUS>", "", "<FIRST>", first,
+		"<SIGNALS>", first+" TERM KILL", "<SILENCE>", t.silence, "<STEP>", t.step, "<NAP>", ".1").Replace(stopText))
+}
+
+// joinScript makes one line of a script: comments go, and a line that does
+// not end in a word that asks for more gets a semicolon.
+func joinScript(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		b.WriteString(line)
+		if goesOn(line) {
+			b.WriteByte(' ')
+		} else {
+			b.WriteString("; ")
+		}
+	}
+	return strings.TrimRight(b.String(), "; ")
+}
+
+// goesOn reports whether a semicolon after the line would be an error.
+func goesOn(line string) bool {
+	for _, end := range []string{"(", "{", "&", "&&", "||", ";;", " do", " then", " in"} {
+		if strings.HasSuffix(line, end) {
+			return true
+		}
+	}
+	return false
+}

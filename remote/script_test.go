@@ -1,0 +1,357 @@
+package remote
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// short are limits for tests.
+var short = timing{silence: "0.8", step: "0.2"}
+
+// run is a helper under the stop script.
+type run struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	helper int // pid
+}
+
+// wrapped starts the helper of a mode in a session of its own, which finds
+// every process that comes of it.
+func wrapped(t *testing.T, sh shell, mode string) *run {
+	t.Helper()
+	return wrappedBy(t, stopLine("INT", short), sh, mode)
+}
+
+func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
+	t.Helper()
+	cmd := sh.command(script)
+	cmd.Args = append(cmd.Args, "sshpcap", os.Args[0])
+	cmd.Env = append(cmd.Env, helperEnv+"="+mode)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
+	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); stdin.Close(); stdout.Close() })
+	if mode != "exit" {
+		if _, err := fmt.Fscanf(r.stdout, "ready %d\n", &r.helper); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+func (r *run) left() []string {
+	return alive(func(pid int, stat []string) bool { return stat[3] == fmt.Sprint(r.cmd.Process.Pid) })
+}
+
+// ends waits for the end and checks the status, how long it took since start,
+// and that nothing is left.
+func (r *run) ends(start time.Time, status int, least, most time.Duration) {
+	r.t.Helper()
+	r.endsBy(start, 0, status, least, most)
+}
+
+// endsBy is ends where a signal came to the shell, whose status then tells of that, unless the helper was faster.
+func (r *run) endsBy(start time.Time, sig syscall.Signal, status int, least, most time.Duration) {
+	r.t.Helper()
+	io.Copy(io.Discard, r.stdout)
+	err := r.cmd.Wait()
+	took := time.Since(start)
+	var exit *exec.ExitError
+	got := 0
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	}
+	if got != status && (sig == 0 || got != 128+int(sig)) {
+		r.t.Errorf("exit status %d, want %d", got, status)
+	}
+	if took < least || took > most {
+		r.t.Errorf("took %v, want %v to %v", took, least, most)
+	}
+	waitFor(r.t, time.Second, r.left)
+	r.t.Logf("ended after %v", took)
+}
+
+// slack is what a busy machine may add.
+const slack = 3 * time.Second
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for _, sh := range posixShells(t) {
+		each := func(name string, f func(t *testing.T)) {
+			t.Run(sh.name+"/"+name, func(t *testing.T) { t.Parallel(); f(t) })
+		}
+		for _, mode := range []struct {
+			name        string
+			status      int
+			least, most time.Duration
+		}{
+			{"polite", 7, 0, slack},
+			{"stubborn", 137, 400 * ms, 400*ms + slack},
+			{"flood", 137, 400 * ms, 400*ms + slack},
+			{"frozen", 137, 400 * ms, 400*ms + slack},
+		} {
+			each("end of stdin, "+mode.name, func(t *testing.T) {
+				r := wrapped(t, sh, mode.name)
+				if mode.name == "flood" {
+					r.blocked()
+				}
+				start := time.Now()
+				r.stdin.Close()
+				if mode.name == "flood" { // nobody reads until it is gone
+					waitFor(t, mode.most, r.left)
+				}
+				r.ends(start, mode.status, mode.least, mode.most+slack)
+			})
+			each("silence, "+mode.name, func(t *testing.T) {
+				r := wrapped(t, sh, mode.name)
+				start := time.Now()
+				r.stdin.Write(Heartbeat())
+				if mode.name == "flood" {
+					waitFor(t, 800*ms+mode.most, r.left)
+				}
+				r.ends(start, mode.status, 800*ms+mode.least, 800*ms+mode.most+slack)
+			})
+		}
+		each("silence from the start", func(t *testing.T) {
+			start := time.Now()
+			wrapped(t, sh, "polite").ends(start, 7, 800*ms, 800*ms+slack)
+		})
+		each("heartbeats keep it", func(t *testing.T) {
+			r := wrapped(t, sh, "polite")
+			start := time.Now()
+			r.beat(2400*ms, 200*ms, 1)
+			r.ends(start, 7, 2900*ms, 3200*ms+slack)
+		})
+		each("a flood of heartbeats", func(t *testing.T) {
+			r := wrapped(t, sh, "polite")
+			start := time.Now()
+			r.beat(2*time.Second, 50*ms, 5)
+			r.stdin.Close()
+			r.ends(start, 7, 2*time.Second, 10*time.Second)
+		})
+		each("ends by itself", func(t *testing.T) {
+			for range 5 {
+				start := time.Now()
+				wrapped(t, sh, "exit").ends(start, 3, 0, slack)
+			}
+		})
+		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+			each(sig.String()+" to the shell", func(t *testing.T) {
+				r := wrapped(t, sh, "polite")
+				start := time.Now()
+				r.watched()
+				r.cmd.Process.Signal(sig)
+				r.endsBy(start, sig, 7, 0, slack)
+			})
+			each(sig.String()+" to the group", func(t *testing.T) {
+				r := wrapped(t, sh, "polite")
+				start := time.Now()
+				r.watched()
+				syscall.Kill(-r.cmd.Process.Pid, sig)
+				r.endsBy(start, sig, 7, 0, slack)
+			})
+			each(sig.String()+" to the group, stubborn", func(t *testing.T) {
+				r := wrapped(t, sh, "stubborn")
+				r.watched()
+				syscall.Kill(-r.cmd.Process.Pid, sig)
+				r.stdin.Write(Heartbeat())
+				start := time.Now()
+				r.stdin.Close()
+				r.endsBy(start, sig, 137, 400*ms, 400*ms+slack)
+			})
+		}
+		each("the shell killed, end of stdin", func(t *testing.T) {
+			r := wrapped(t, sh, "stubborn")
+			r.cmd.Process.Kill()
+			r.stdin.Close()
+			r.ends(time.Now(), -1, 0, 400*ms+slack)
+		})
+		each("the shell killed, silence", func(t *testing.T) {
+			r := wrapped(t, sh, "stubborn")
+			r.cmd.Process.Kill()
+			helper := fmt.Sprint(r.helper)
+			waitFor(t, 1200*ms+slack, func() []string {
+				return alive(func(pid int, _ []string) bool { return fmt.Sprint(pid) == helper })
+			})
+			r.stdin.Close() // as every server does once the shell is gone
+			r.ends(time.Now(), -1, 0, slack)
+		})
+	}
+}
+
+// TestStopContainer has the stop script for containers, also where there is a shell and nothing else.
+func TestStopContainer(t *testing.T) {
+	t.Parallel()
+	shells := posixShells(t)
+	for _, sh := range shells[:2] {
+		path, err := exec.LookPath(sh.args[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		shells = append(shells, shell{name: sh.name + ", bare", args: []string{path}, env: []string{"PATH=/nowhere"}})
+	}
+	const ms = time.Millisecond
+	for _, sh := range shells {
+		for _, mode := range []struct {
+			name        string
+			status      int
+			least, most time.Duration
+		}{
+			{"polite", 7, 0, slack},
+			{"stubborn", 137, 2000 * ms, 3000*ms + slack},
+			{"frozen", 137, 2000 * ms, 3000*ms + slack},
+		} {
+			each := func(how string, f func(t *testing.T, r *run)) {
+				t.Run(sh.name+"/"+how+", "+mode.name, func(t *testing.T) {
+					t.Parallel()
+					f(t, wrappedBy(t, containerStopLine("INT", timing{silence: "9"}), sh, mode.name))
+				})
+			}
+			each("end of stdin", func(t *testing.T, r *run) {
+				r.stdin.Write(Heartbeat())
+				start := time.Now()
+				r.stdin.Close()
+				r.ends(start, mode.status, mode.least, mode.most)
+			})
+			each("a signal and no end of stdin", func(t *testing.T, r *run) {
+				r.watched()
+				start := time.Now()
+				r.cmd.Process.Signal(syscall.SIGTERM)
+				r.ends(start, mode.status, mode.least, mode.most)
+			})
+		}
+	}
+}
+
+// beat sends n lines at once, again and again, and sees that nothing ends.
+func (r *run) beat(d, every time.Duration, n int) {
+	r.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(every) {
+		if _, err := io.WriteString(r.stdin, strings.Repeat("\n", n)); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := syscall.Kill(r.helper, 0); err != nil {
+			r.t.Fatal("the helper is gone")
+		}
+	}
+}
+
+// blocked waits until the helper sleeps in a write to its full output.
+func (r *run) blocked() {
+	r.t.Helper()
+	waitFor(r.t, 5*time.Second, func() []string {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/task", r.helper))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer f.Close()
+		tasks, _ := f.Readdirnames(-1)
+		for _, task := range tasks {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/wchan", r.helper, task))
+			s, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/syscall", r.helper, task))
+			if strings.Contains(string(b), "pipe_write") || strings.HasPrefix(string(s), "1 0x1 ") {
+				return nil
+			}
+		}
+		return []string{"not blocked"}
+	})
+}
+
+// watched waits until the shell has its traps: it catches TERM.
+func (r *run) watched() {
+	r.t.Helper()
+	waitFor(r.t, 5*time.Second, func() []string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			var mask uint64
+			if n, _ := fmt.Sscanf(line, "SigCgt: %x", &mask); n == 1 && mask&(1<<(syscall.SIGTERM-1)) != 0 && mask&1 != 0 {
+				return nil
+			}
+		}
+		return []string{"no traps"}
+	})
+}
+
+func TestJoinScript(t *testing.T) {
+	got := joinScript("\n# why\na=1\n\tf() {\n  x &\n  y &&\n}\ncase $a in\n  b) c ;;\nesac\nif d; then\ne\nelse\ng\nfi\n( # no comment here\n")
+	// A comment only counts at the start of a line; none of ours ends one.
+	want := "a=1; f() { x & y && }; case $a in b) c ;; esac; if d; then e; else; g; fi; ( # no comment here"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestStopLine pins the text that runs on instances, as root.
+func TestStopLine(t *testing.T) {
+	const want = `exec 3<&0; "$@" </dev/null 3<&- & p=$!; ( trap "" INT TERM HUP; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=2; done; ) & ` +
+		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; done; count 0; wait; ) <&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1; ` +
+		`trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
+		`trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+	if got := (Command{}).stopScript(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if strings.Contains(stopLine("INT", limits)+containerStopLine("INT", limits), "'") {
+		t.Error("a single quote")
+	}
+}
+
+// TestContainerStopLine pins the text that runs in containers.
+func TestContainerStopLine(t *testing.T) {
+	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
+		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
+		`exec 3<&0; "$@" </dev/null 3<&- & p=$!; ( trap "" INT TERM HUP; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=$q; done; ) & ` +
+		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; done; count 0; wait; ) <&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1; ` +
+		`trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
+		`sleep .10 || sleep 1; done; wait $p; x=$?; [ $x = 127 ] || r=$x; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+	if got := (Command{Helper: "cf-pcap"}).stopScript(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for _, c := range []Command{{SelfFilter: "udp"}, {Helper: "tcpdump", SelfFilter: "udp"}} {
+		if got := c.stopScript(); got != strings.NewReplacer("INT TERM TERM", "TERM TERM TERM", "-INT", "-TERM").Replace(want) {
+			t.Errorf("%+v: got  %s", c, got)
+		}
+	}
+}
+
+// TestSyntax has every shell read every form of both scripts.
+func TestSyntax(t *testing.T) {
+	for _, sh := range posixShells(t) {
+		for _, c := range []Command{{}, {Sudo: true}, {NoSelfFilter: true}, {Helper: "x"}, {Helper: "/x", Filter: "("}, {Helper: "cf-pcap"}, {SelfFilter: "udp"}} {
+			for _, text := range []string{joinScript(c.startScript()), c.stopScript()} {
+				cmd := sh.command(text)
+				cmd.Args = append(cmd.Args[:len(cmd.Args)-2], "-n", "-c", text)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%s: %v %s\n%s", sh.name, err, out, text)
+				}
+			}
+		}
+	}
+}
