@@ -1,0 +1,115 @@
+package cf
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/sshpcap/sshpcap/sshx"
+)
+
+// Explain puts an error of dialling the Endpoint of in, or of starting a command on that connection, in plain words. It
+// may ask the platform for the reason. What it has nothing to say about it gives back as it is.
+func (c *Client) Explain(ctx context.Context, in Instance, err error) error {
+	e, ok := errors.AsType[*sshx.Error](err)
+	if !ok && errors.Is(err, sshx.ErrLost) && ctx.Err() == nil { // a connection that was good for long
+		if e, ok := errors.AsType[*Error](c.noLonger(ctx, in)); ok {
+			_, state, _ := strings.Cut(e.Problem, " is now ")
+			return &Error{Kind: e.Kind, Problem: cmp.Or(strings.ToLower(state), "scaled down or deployed anew"), Tip: e.Tip, Err: err}
+		}
+		return err
+	}
+	if !ok || KindOf(err) != KindOther || ctx.Err() != nil {
+		return err
+	}
+	switch e.Kind {
+	case sshx.KindLoginRefused:
+		return c.explainRefusal(ctx, in, err)
+	case sshx.KindCommandRefused, sshx.KindLost:
+		return c.explainContainer(ctx, in, e)
+	case sshx.KindUnknownHost, sshx.KindRefused, sshx.KindUnreachable, sshx.KindTimeout, sshx.KindDropped, sshx.KindNotSSH:
+		return &Error{Kind: KindSSHUnreachable, Problem: "the platform's SSH endpoint " + c.sshAddress() + " cannot be reached: " + e.Error(), Err: err,
+			Tip: "check the network and firewalls for that port; ALL_PROXY=socks5://HOST:PORT names a proxy for SSH"}
+	}
+	return err
+}
+
+func (c *Client) sshAddress() string {
+	if r := c.known(); r != nil {
+		return oneLine(r.SSH)
+	}
+	return ""
+}
+
+// explainContainer is about connections that are accepted and then lead nowhere.
+func (c *Client) explainContainer(ctx context.Context, in Instance, e *sshx.Error) error {
+	refusedExec := e.Kind == sshx.KindCommandRefused && e.Err == nil
+	if refusedExec {
+		return e
+	}
+	if moved := c.noLonger(ctx, in); moved != nil {
+		return moved
+	}
+	return &Error{Kind: KindContainer, Problem: "logged in, but the SSH server in the instance's container cannot be reached", Err: e,
+		Tip: "the instance may just be stopping or moving: see 'cf app " + shellWord(in.App) + "'; if it runs, restart it with 'cf restart-app-instance " +
+			shellWord(in.App) + fmt.Sprintf(" %d --process %s'", in.Index, shellWord(in.Process))}
+}
+
+// explainRefusal finds out why a login was refused: all refusals look the same.
+func (c *Client) explainRefusal(ctx context.Context, in Instance, err error) error {
+	if moved := c.noLonger(ctx, in); moved != nil {
+		return moved
+	}
+	var v struct {
+		Enabled bool
+		Reason  string
+	}
+	ask := c.getJSON(ctx, c.api.JoinPath("/v3/apps/", url.PathEscape(in.AppGUID), "/ssh_enabled"), &v)
+	if ctx.Err() != nil {
+		return err
+	}
+	if ask == nil && !v.Enabled {
+		reason := c.secrets.redact(oneLine(v.Reason))
+		if reason == "" {
+			reason = "ssh is disabled"
+		}
+		return &Error{Kind: KindSSHDisabled, Problem: reason, Tip: c.enableTip(reason, in.App), Err: err}
+	}
+	return &Error{Kind: KindLoginRefused, Err: err,
+		Problem: "the platform refuses the login to the instance, although SSH is enabled for the app",
+		Tip:     c.rolesTip() + "; when SSH was enabled after the app was started, 'cf restart " + shellWord(in.App) + "' makes it so"}
+}
+
+// enableTip goes by the reasons that the API gives.
+func (c *Client) enableTip(reason, app string) string {
+	restart := ", then 'cf restart " + shellWord(app) + "'"
+	switch {
+	case strings.Contains(reason, "globally"):
+		return "only the platform's operators can allow it"
+	case strings.Contains(reason, "for space"):
+		return "a space manager allows it with 'cf allow-space-ssh " + shellWord(c.space.Name) + "'; the app needs 'cf enable-ssh " + shellWord(app) + "' too" + restart
+	}
+	return "'cf enable-ssh " + shellWord(app) + "'" + restart + ": running instances take it over only then"
+}
+
+// noLonger says whether the instance has stopped running, or was replaced, since it was found. It is nil also when the
+// platform cannot be asked.
+func (c *Client) noLonger(ctx context.Context, in Instance) error {
+	rows, err := c.stats(ctx, process{GUID: in.ProcessGUID})
+	if err != nil && KindOf(err) != KindNotFound {
+		return nil
+	}
+	for _, r := range rows {
+		if r.Index != in.Index {
+			continue
+		}
+		if r.State != running {
+			return problem(KindNotRunning, stateTip(Target{App: in.App}, r.State), "instance %d of process %s is now %s", in.Index, in.Process, oneLine(r.State))
+		}
+		return nil
+	}
+	return problem(KindNotRunning, "the app was scaled down or deployed anew: see 'cf app "+shellWord(in.App)+"'", "instance %d of process %s is gone", in.Index, in.Process)
+}
