@@ -1,0 +1,15 @@
+//go:build !unix
+
+package capture
+
+import "os"
+
+func writable(string) error { return nil }
+
+func openSpecial(path string, _ <-chan struct{}) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY, 0)
+}
+
+func reopened(*os.File) *os.File { return nil }
+
+func hungUp(*os.File) bool { return false }

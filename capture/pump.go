@@ -1,0 +1,457 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// pump takes what the streams deliver, merges it and writes it out. All of it runs on one goroutine.
+type pump struct {
+	run     *run
+	merger  *merge.Merger
+	output  *output   // nil until there is something to write and it is known how
+	sources []*source // by merge.SourceID
+	of      map[*stream]*source
+	ready   bool      // every stream captures or has ended
+	full    bool      // nothing more is written: a limit is reached or the output broke
+	written int64     // records
+	recent  []written // the last runs, which may still stand in the writer's buffer
+	err     error     // how the output broke
+
+	flushBy    time.Time // when what is written must leave the buffer; zero: nothing to flush
+	statistics time.Time // when they are due in the file
+}
+
+// source is a stream as the merger and the output know it. There is one for each stream from the beginning, since the
+// first packets of one that is still connecting must find those of the others waiting.
+type source struct {
+	stream *stream
+	id     merge.SourceID
+	opened bool         // it has a header
+	ended  bool         // nothing more comes
+	header merge.Header // of its stream
+	number int          // of its interface in the output
+	gap    *gap         // there is one before its next packet
+	told   int64        // records that its last statistics counted
+	lost   written      // of those written, what the output then lost because it broke
+}
+
+// written is a number of records of one source that were written at once.
+type written struct {
+	src            *source
+	records, bytes int64
+}
+
+// recentRuns is more than a writer's buffer has room for: 256 KiB of records of 16 bytes and more.
+const recentRuns = 20_000
+
+// How long things may wait: each is below what a person or Wireshark notices, and costs next to nothing.
+const (
+	flushDelay      = 20 * time.Millisecond
+	statisticsEvery = 5 * time.Second
+	lookAtReader    = 250 * time.Millisecond
+)
+
+// errLimit ends the writing because a limit of the configuration is reached.
+var errLimit = errors.New("limit reached")
+
+func newPump(r *run) *pump {
+	p := &pump{run: r, merger: merge.NewMerger(r.cfg.mergerConfig()), of: make(map[*stream]*source)}
+	now := time.Now()
+	for _, in := range r.all() {
+		for _, s := range in.streams {
+			p.join(s, now)
+		}
+	}
+	return p
+}
+
+// join makes a source of a stream.
+func (p *pump) join(s *stream, now time.Time) {
+	src := &source{stream: s, id: p.merger.Open(0, now)}
+	p.sources = append(p.sources, src)
+	p.of[s] = src
+}
+
+// work goes on until the streams have all ended, and then closes the output. The error is the output's.
+func (p *pump) work() error {
+	r := p.run
+	alarm := time.NewTimer(time.Hour)
+	defer alarm.Stop()
+	look := time.NewTicker(lookAtReader)
+	defer look.Stop()
+	duration := time.AfterFunc(time.Hour, func() { r.stop(EndDuration) }) // also while the output takes nothing
+	duration.Stop()
+	defer duration.Stop()
+	for open := true; open; {
+		select {
+		case m, ok := <-r.messages:
+			open = ok && p.take(m)
+		case <-alarm.C:
+		case <-look.C:
+			p.look()
+		}
+		if !p.ready && p.settled() {
+			p.start(duration)
+		}
+		alarm.Reset(p.step(time.Now()))
+	}
+	return p.finish()
+}
+
+// take handles a message and those that wait behind it. false = the streams have all ended.
+func (p *pump) take(m message) bool {
+	now := time.Now()
+	p.handle(m, now)
+	for range cap(p.run.messages) {
+		select {
+		case m, ok := <-p.run.messages:
+			if !ok {
+				return false
+			}
+			p.handle(m, now)
+		default:
+			return true
+		}
+	}
+	return true
+}
+
+func (p *pump) handle(m message, now time.Time) {
+	src := p.of[m.stream]
+	switch {
+	case m.kind == joining:
+		p.join(m.stream, now)
+	case m.kind == opened && !p.full:
+		p.open(src, m)
+	case m.kind == packets && (p.full || !src.opened):
+		m.batch.Release()
+	case m.kind == packets:
+		p.merger.Push(src.id, m.batch, now)
+	case m.kind == ended:
+		src.ended = true
+		p.merger.Close(src.id)
+	}
+}
+
+// open lets a stream's packets into the output, once its header has come.
+func (p *pump) open(src *source, m message) {
+	switch {
+	case !src.opened:
+		src.header = m.header
+	case src.header.LinkType != m.header.LinkType:
+		src.stream.refuse(fmt.Errorf("it came back with link type %v in place of %v", m.header.LinkType, src.header.LinkType))
+		return
+	default:
+		src.gap = m.gap
+		if p.output != nil {
+			p.outcome(p.output.rename(src))
+		}
+	}
+	if !src.opened && (p.run.cfg.Output.Format == Pcapng || p.output != nil) {
+		if err := p.describe(src); err != nil {
+			p.unfit(src, err)
+			return
+		}
+	}
+	src.opened = true
+	p.merger.SetOffset(src.id, src.stream.mergeOffset())
+}
+
+// unfit deals with a stream that the output cannot take; anything else that goes wrong is the output's own fault.
+func (p *pump) unfit(src *source, err error) {
+	var problem *Error
+	if errors.As(err, &problem) {
+		src.stream.refuse(err)
+		return
+	}
+	p.fail(p.output.explain(err))
+}
+
+// describe adds a source to the output, which is made for the first one.
+func (p *pump) describe(src *source) (err error) {
+	if p.output == nil {
+		p.output = newOutput(p.run.out, p.run.cfg, src.header)
+		p.statistics = time.Now().Add(statisticsEvery)
+	}
+	src.number, err = p.output.add(src)
+	return err
+}
+
+// settled says whether each stream captures, or has ended without.
+func (p *pump) settled() bool {
+	for _, src := range p.sources { // by what the pump has been told: a stream opens a moment before its message comes
+		if !src.opened && !src.ended && !src.stream.isTried() {
+			return false
+		}
+	}
+	return true
+}
+
+// start is the moment from which everything that can be captured is captured.
+func (p *pump) start(duration *time.Timer) {
+	r := p.run
+	p.ready = true
+	if r.captured() == 0 || r.active.Err() != nil {
+		return
+	}
+	r.ready = time.Now()
+	p.begin()
+	r.emit(Event{Kind: Ready, Ready: r.captured()})
+	if r.cfg.Duration > 0 {
+		duration.Reset(r.cfg.Duration)
+	}
+}
+
+// begin makes a pcap output, which must know all its sources: it has one link type and one resolution for all.
+func (p *pump) begin() {
+	sources := p.openSources()
+	if p.output != nil || len(sources) == 0 {
+		return
+	}
+	header := sources[0].header
+	for _, src := range sources {
+		header.Nano = header.Nano || src.header.Nano
+		header.Snaplen = max(header.Snaplen, src.header.Snaplen)
+		if src.header.LinkType != header.LinkType {
+			p.fail(p.linkTypes(sources))
+			return
+		}
+	}
+	p.output = newOutput(p.run.out, p.run.cfg, header)
+}
+
+func (p *pump) openSources() (open []*source) {
+	for _, src := range p.sources {
+		if src.opened {
+			open = append(open, src)
+		}
+	}
+	return open
+}
+
+// linkTypes says which instances have which link type.
+func (p *pump) linkTypes(sources []*source) error {
+	names := make(map[merge.LinkType][]string)
+	for _, src := range sources {
+		t := src.header.LinkType
+		names[t] = append(names[t], src.stream.String())
+	}
+	var groups []string
+	for t, streams := range names {
+		groups = append(groups, fmt.Sprintf("%v on %s", t, strings.Join(streams, ", ")))
+	}
+	slices.Sort(groups)
+	return &Error{
+		Problem: "a pcap file holds one link type only, and there are " + strings.Join(groups, " and "),
+		Tip:     "write pcapng: -o " + pcapngName(p.run.cfg.Output.Path) + ", or name one --interface",
+	}
+}
+
+// step writes what may leave, and returns how long it has time until the next step if nothing comes.
+func (p *pump) step(now time.Time) time.Duration {
+	if !p.full && p.output == nil && p.merger.Waiting() > p.run.cfg.Buffer {
+		p.begin() // an instance takes so long to connect that the others cannot wait for it
+	}
+	if p.full || p.output == nil {
+		return time.Hour
+	}
+	// Until all interfaces are known nothing is written to a file: some programs want them before the first packet.
+	if !p.ready && !p.run.out.live() && p.merger.Waiting() <= p.run.cfg.Buffer {
+		return lookAtReader
+	}
+	before := p.written
+	p.outcome(p.merger.Advance(now, p))
+	if p.written != before && p.flushBy.IsZero() {
+		p.flushBy = now.Add(flushDelay)
+	}
+	p.atStatistics(now)
+	p.atFlush(now)
+	return p.patience(now)
+}
+
+func (p *pump) atFlush(now time.Time) {
+	if p.full || p.flushBy.IsZero() && !p.output.urgent() || now.Before(p.flushBy) {
+		return
+	}
+	p.flushBy = time.Time{}
+	p.outcome(p.output.flush())
+	if p.err == nil {
+		p.recent = p.recent[:0]
+	}
+}
+
+func (p *pump) atStatistics(now time.Time) {
+	if now.Before(p.statistics) {
+		return
+	}
+	p.statistics = now.Add(statisticsEvery)
+	if p.full || p.written == 0 {
+		return
+	}
+	for _, src := range p.openSources() {
+		p.outcome(p.output.interim(src, p.merger.Stats(src.id), now))
+	}
+	p.flushBy = now
+}
+
+// patience is how long nothing has to be done.
+func (p *pump) patience(now time.Time) time.Duration {
+	next := p.statistics
+	if wake, ok := p.merger.Wake(now); ok && wake.Before(next) {
+		next = wake
+	}
+	if !p.flushBy.IsZero() && p.flushBy.Before(next) {
+		next = p.flushBy
+	}
+	return max(next.Sub(now), time.Millisecond)
+}
+
+// WriteRun is the merger's way out: records of one source, in order. It is a merge.Sink.
+func (p *pump) WriteRun(id merge.SourceID, b *merge.Batch, recs []merge.Record) (int, error) {
+	src := p.sources[id]
+	if err := p.output.writeNames(); err != nil {
+		return 0, err
+	}
+	fit := p.fitting(src, recs)
+	n, err := p.output.writeRun(src, b, recs[:fit])
+	p.count(src, recs[:n])
+	if err == nil && n < len(recs) {
+		err = errLimit
+	}
+	return n, err
+}
+
+// fitting is how many of the records may be written before a limit is reached.
+func (p *pump) fitting(src *source, recs []merge.Record) int {
+	cfg := &p.run.cfg
+	if cfg.Count > 0 {
+		recs = recs[:min(int64(len(recs)), cfg.Count-p.written)]
+	}
+	if cfg.MaxSize == 0 {
+		return len(recs)
+	}
+	left := cfg.MaxSize - p.output.size() - p.output.reserve(src)
+	for i, rec := range recs {
+		if left -= p.output.cost(rec); left < 0 {
+			return i
+		}
+	}
+	return len(recs)
+}
+
+func (p *pump) count(src *source, recs []merge.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	run := written{src: src, records: int64(len(recs))}
+	for i := range recs {
+		run.bytes += int64(recs[i].CapLen)
+	}
+	p.written += run.records
+	p.run.cfg.Progress.Packets.Add(run.records)
+	p.run.cfg.Progress.Bytes.Add(run.bytes)
+	if len(p.recent) == cap(p.recent) && len(p.recent) >= 2*recentRuns {
+		p.recent = append(p.recent[:0], p.recent[recentRuns:]...)
+	}
+	p.recent = append(p.recent, run)
+}
+
+// uncount takes back what stood in the writer's buffer when the output broke: the newest records.
+func (p *pump) uncount() {
+	lost := p.output.lost()
+	for i := len(p.recent) - 1; i >= 0 && lost > 0; i-- {
+		run := p.recent[i]
+		n := min(run.records, lost)
+		lost -= n
+		run.src.lost.records += n
+		run.src.lost.bytes += run.bytes * n / run.records
+	}
+}
+
+// outcome ends the writing when it did not go on.
+func (p *pump) outcome(err error) {
+	switch {
+	case p.full:
+	case errors.Is(err, errLimit), err == nil && p.run.cfg.Count > 0 && p.written == p.run.cfg.Count:
+		p.full = true
+		p.run.stop(p.limit())
+	case err != nil:
+		p.fail(p.output.explain(err))
+	}
+}
+
+func (p *pump) limit() End {
+	if p.run.cfg.Count > 0 && p.written == p.run.cfg.Count {
+		return EndCount
+	}
+	return EndMaxSize
+}
+
+// fail stops the capture because its output broke.
+func (p *pump) fail(err error) {
+	p.full = true
+	p.err = err
+	p.run.stop(EndOutput)
+}
+
+// look notices that the reader of a pipe has gone, even while there is nothing to write to it.
+func (p *pump) look() {
+	var late int64
+	for _, src := range p.sources {
+		late += p.merger.Stats(src.id).Late
+	}
+	p.run.cfg.Progress.Late.Store(late)
+	if !p.full && p.run.out.readerGone() {
+		p.fail(p.run.out.explain(errReaderGone))
+	}
+}
+
+// finish writes all that is left and closes the output, which from then on holds whole records only.
+func (p *pump) finish() error {
+	if p.output == nil && !p.full {
+		p.begin()
+	}
+	if p.output == nil {
+		return p.err
+	}
+	if !p.full {
+		p.outcome(p.merger.Drain(p))
+	}
+	if p.err == nil {
+		p.close()
+	}
+	if err := p.run.out.close(p.output.whole()); err != nil && p.err == nil {
+		p.err = p.output.explain(err)
+	}
+	p.uncount()
+	return p.err
+}
+
+// close writes what is known only now. An output without packets is made only if somebody was capturing to the end:
+// a capture that fails before its first packet leaves no file.
+func (p *pump) close() {
+	if p.written == 0 && !p.endedWell() {
+		p.output.abandon()
+		return
+	}
+	p.outcome(p.output.writeNames())
+	for _, src := range p.openSources() {
+		if err := p.output.final(src, p.merger.Stats(src.id)); err != nil {
+			p.fail(p.output.explain(err))
+			return
+		}
+	}
+	if err := p.output.flush(); err != nil {
+		p.fail(p.output.explain(err))
+	}
+}
+
+func (p *pump) endedWell() bool {
+	return slices.ContainsFunc(p.openSources(), func(src *source) bool { return src.stream.problem() == nil })
+}

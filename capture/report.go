@@ -1,0 +1,225 @@
+package capture
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// End is why a capture ended. It is an error only so that it can be the cause of a context.
+type End string
+
+const (
+	EndInterrupted End = "interrupted" // the caller's ctx ended: ^C
+	EndDuration    End = "duration"
+	EndCount       End = "count"
+	EndMaxSize     End = "max-size"
+	EndAll         End = "ended"    // no instance was left
+	EndRequired    End = "required" // an instance failed, and all were required
+	EndOutput      End = "output"   // the output broke
+	EndCut         End = "cut"      // the caller did not want to wait
+)
+
+func (e End) Error() string { return string(e) }
+
+// wantsAll says whether what the instances still have when they are stopped belongs into the output.
+func (e End) wantsAll() bool { return e == EndInterrupted || e == EndDuration }
+
+// State is how an instance came out of a capture.
+type State string
+
+const (
+	OK        State = "ok"       // captured to the end, every packet that came is accounted for
+	NotOpened State = "failed"   // could not be captured on
+	LostState State = "lost"     // broke off in the middle
+	CutState  State = "cut"      // did not end in time
+	Gone      State = "gone"     // ceased to be, while following
+	Unneeded  State = "unneeded" // the capture was over before this instance was connected
+)
+
+// Report is what a capture did. Its JSON form is documented in docs/report.md; Version counts its changes.
+type Report struct {
+	Version   int              `json:"version"`
+	Program   string           `json:"program"`
+	Started   time.Time        `json:"started"`
+	Ready     *time.Time       `json:"ready"` // all instances were capturing, or had failed; null = never
+	Ended     time.Time        `json:"ended"`
+	End       End              `json:"end"`
+	Output    OutputReport     `json:"output"`
+	Packets   int64            `json:"packets"`
+	Bytes     int64            `json:"bytes"` // of the packets
+	Instances []InstanceReport `json:"instances"`
+}
+
+// OutputReport is what was written.
+type OutputReport struct {
+	Path    string `json:"path"` // "-" = standard output; "" = nothing was written
+	Format  string `json:"format"`
+	Packets int64  `json:"packets"`
+	Bytes   int64  `json:"bytes"` // of the whole file
+}
+
+// InstanceReport is one instance's part.
+type InstanceReport struct {
+	Name       string            `json:"name"`
+	Target     string            `json:"target"`
+	Address    string            `json:"address"` // of its SSH server, as we see it, or as it sees itself behind a jump host; "" = not known
+	State      State             `json:"state"`
+	Problem    string            `json:"problem"`
+	Hint       string            `json:"hint"`
+	Helper     string            `json:"helper"` // path on the instance
+	Sudo       bool              `json:"sudo"`
+	Clock      *Clock            `json:"clock"` // null = not known
+	Interfaces []InterfaceReport `json:"interfaces"`
+}
+
+// InterfaceReport is what came of one network interface. Received = Written + Discarded, always.
+type InterfaceReport struct {
+	Name      string     `json:"name"`
+	LinkType  string     `json:"link_type"`
+	Received  int64      `json:"received"`  // packets that reached us whole
+	Written   int64      `json:"written"`   // of those, in the output
+	Discarded int64      `json:"discarded"` // of those, beyond a limit or not writable
+	Late      int64      `json:"late"`      // of those written, behind a later packet
+	Gaps      int64      `json:"gaps"`      // times that it was lost and came back
+	Truncated int64      `json:"truncated"` // records that were cut off by the end of the stream
+	Bytes     int64      `json:"bytes"`     // of the packets written
+	Captured  *int64     `json:"captured"`  // by the helper, as it says; null = it did not say
+	Filtered  *int64     `json:"filtered"`  // passed the filter, as the kernel says
+	Dropped   *int64     `json:"dropped"`   // by the kernel, for want of buffer space
+	Unread    *int64     `json:"unread"`    // passed the filter in the helper's last moments, and not read by it; those that came before the stop are lost
+	Behind    bool       `json:"behind"`    // packets of before the stop were still coming when the helper was ended
+	First     *time.Time `json:"first"`     // time of the first packet
+	Last      *time.Time `json:"last"`
+	End       string     `json:"end"`
+}
+
+// report puts together what a run that has ended did.
+func (r *run) report(p *pump) Report {
+	rep := Report{
+		Version: 1,
+		Program: "sshpcap " + r.cfg.Version,
+		Started: r.started,
+		Ended:   time.Now(),
+		End:     r.end(),
+		Output:  OutputReport{Format: r.cfg.Output.Format.String()},
+	}
+	if !r.ready.IsZero() {
+		rep.Ready = &r.ready
+	}
+	for _, in := range r.all() {
+		rep.Instances = append(rep.Instances, p.instance(in))
+	}
+	for _, in := range rep.Instances {
+		for _, iface := range in.Interfaces {
+			rep.Packets += iface.Written
+			rep.Bytes += iface.Bytes
+		}
+	}
+	if p.output != nil && r.out.fd != nil {
+		rep.Output.Path = r.out.Path
+		if r.out.File != nil {
+			rep.Output.Path = "-"
+		}
+		rep.Output.Packets = rep.Packets
+		rep.Output.Bytes = p.output.whole()
+	}
+	return rep
+}
+
+func (p *pump) instance(in *instance) InstanceReport {
+	rep := InstanceReport{Name: in.Name, Target: in.Target, Address: in.remoteAddress(), State: in.state()}
+	if err := in.err(); err != nil {
+		rep.Problem, rep.Hint = err.Error(), hintOf(err)
+	}
+	for _, s := range in.streams {
+		told := s.remoteReport()
+		rep.Helper, rep.Sudo = told.Helper, s.sudo
+		if s.clock.Known {
+			rep.Clock = &s.clock
+		}
+		rep.Interfaces = append(rep.Interfaces, p.stream(s))
+	}
+	return rep
+}
+
+func (p *pump) stream(s *stream) InterfaceReport {
+	rep := InterfaceReport{Name: s.iface, Received: s.received, Gaps: s.gaps, Behind: s.behind.Load(), End: s.ending}
+	if s.cutShort {
+		rep.Truncated = 1
+	}
+	if src := p.of[s]; src != nil && src.opened {
+		rep.LinkType = src.header.LinkType.String()
+		stats := p.merger.Stats(src.id)
+		rep.Written, rep.Bytes, rep.Late = stats.Written-src.lost.records, stats.Bytes-src.lost.bytes, stats.Late
+		if stats.Written > 0 {
+			rep.First, rep.Last = instant(stats.First), instant(stats.Last)
+		}
+	}
+	rep.Discarded = rep.Received - rep.Written
+	if captured, filtered, dropped, known := s.sums(); known {
+		unread := max(filtered-dropped-captured, 0)
+		rep.Captured, rep.Filtered, rep.Dropped, rep.Unread = &captured, &filtered, &dropped, &unread
+	}
+	return rep
+}
+
+// sums are what the stream's helpers reported, if all of them did.
+func (s *stream) sums() (captured, filtered, dropped int64, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.captured, s.filtered, s.dropped, s.open && !s.silent
+}
+
+func instant(ns int64) *time.Time {
+	t := time.Unix(0, ns).UTC()
+	return &t
+}
+
+// state sums up the streams of an instance: the worst counts.
+func (in *instance) state() State {
+	err := in.err()
+	switch {
+	case errors.Is(err, errCut), errors.Is(err, errCutByHand):
+		return CutState
+	case in.gone.Load() && in.opened() && err != nil:
+		return Gone
+	case in.neverOpened():
+		return NotOpened
+	case err != nil:
+		return LostState
+	case !in.opened():
+		return Unneeded
+	}
+	return OK
+}
+
+// neverOpened says whether there was a problem with the instance, or with one of its streams from the beginning.
+func (in *instance) neverOpened() bool {
+	if in.isDown() {
+		return true
+	}
+	for _, s := range in.streams {
+		s.mu.Lock()
+		never := s.err != nil && !s.open
+		s.mu.Unlock()
+		if never {
+			return true
+		}
+	}
+	return false
+}
+
+// mostBehind is how long others wait, beside the window, for an instance whose clock is behind.
+const mostBehind = 5 * time.Second
+
+// mergeOffset is how far this stream's clock is ahead of what the merger compares it with.
+func (s *stream) mergeOffset() time.Duration {
+	if s.instance.run.cfg.AlignClocks {
+		return 0
+	}
+	return max(s.clock.certain(), -mostBehind)
+}
+
+var _ merge.Sink = (*pump)(nil)

@@ -1,0 +1,634 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sshpcap/sshpcap/merge"
+	"github.com/sshpcap/sshpcap/remote"
+	"github.com/sshpcap/sshpcap/sshx"
+)
+
+// batch is what goes from a stream to the pump; sending it gives it away.
+type batch = *merge.Batch
+
+// stream is one helper on one network interface of one instance, from its start to its end.
+type stream struct {
+	instance *instance
+	iface    string
+
+	// Written by the stream's goroutine before an opened message, read by the pump after it.
+	clock Clock
+
+	overdue atomic.Bool  // the helper did not start in time
+	newest  atomic.Int64 // time of the record that came last, ns since the epoch
+	arrival atomic.Int64 // when it came
+	asleep  atomic.Bool  // we gave no sign of life for long
+	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
+
+	mu                          sync.Mutex
+	open                        bool // a header has come, ever
+	tried                       bool // an attempt has failed; there may be others
+	done                        bool
+	err                         error // a problem; nil when it ended as it should
+	latest                      error // how the last attempt failed, while there may be others
+	refusal                     error // set by the pump: these packets cannot be written
+	close                       func()
+	sudo                        bool
+	report                      remote.Report
+	received                    int64 // records framed
+	captured, filtered, dropped int64 // as the helpers reported
+	silent                      bool  // one of them did not
+	gaps                        int64 // times that it was lost and came back
+	cutShort                    bool  // the last record was not whole
+	ending                      string
+}
+
+// errNotCapturing is how an instance ends that was not capturing yet when the capture was stopped.
+var errNotCapturing = errors.New("stopped before it was capturing")
+
+// capture runs the helper until it is told to end, and when following starts it again while the connection lives.
+func (s *stream) capture(conn *sshx.Conn) {
+	r := s.instance.run
+	var wait backoff
+	for {
+		before := time.Now()
+		err := s.helper(conn)
+		if !r.cfg.Follow || r.active.Err() != nil || s.isDone() || hopeless(err) && !s.hasOpened() {
+			s.finish(err)
+			return
+		}
+		if err == nil {
+			err = errEnded
+		}
+		s.failedOnce(err)
+		s.instance.leave(s.named(err))
+		if time.Since(before) > mostPause {
+			wait.reset()
+		}
+		if conn.Err() != nil || !wait.pause(r.active) {
+			return // the instance connects again, or ends the stream
+		}
+	}
+}
+
+var errEnded = errors.New("its helper ended")
+
+// helper runs the helper, with sudo when it turns out to need it and may.
+func (s *stream) helper(conn *sshx.Conn) error {
+	mode := s.instance.run.cfg.Sudo
+	err := s.attempt(conn, mode == SudoAlways)
+	var failure *remote.Failure
+	if mode != SudoAuto || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
+		return s.instance.explain(err)
+	}
+	again := s.attempt(conn, true)
+	if !sudoUnavailable(again) {
+		return again
+	}
+	return &Error{Problem: failure.Problem + ", and " + again.Error(), Tip: hintOf(again), Err: again}
+}
+
+// sudoUnavailable says whether it was sudo itself that did not work.
+func sudoUnavailable(err error) bool {
+	var failure *remote.Failure
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.Kind {
+	case remote.NoSudo, remote.SudoPassword, remote.SudoTTY, remote.SudoRefused:
+		return true
+	}
+	return false
+}
+
+// attempt starts the helper once and delivers what it gives until its end. The error is nil when it ended because it
+// was asked to and gave all it had.
+func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
+	r := s.instance.run
+	log := newStderr()
+	command := r.cfg.command(s.instance.settings(), s.iface, sudo)
+	command.ServerPort = s.instance.port()
+	log.asked = time.Now()
+	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
+	process, err := conn.Start(starting, command.Line())
+	overdue := err != nil && starting.Err() != nil
+	started()
+	switch {
+	case err != nil && r.active.Err() != nil:
+		return errNotCapturing
+	case overdue:
+		return s.tooSlow()
+	case err != nil:
+		return err
+	}
+	s.begin(process, sudo)
+	uncut := context.AfterFunc(r.alive, func() { process.Close() })
+	defer uncut()
+
+	var beside sync.WaitGroup
+	over, said := make(chan struct{}), make(chan struct{}) // closed when stdout has ended, and when stderr has
+	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
+	beside.Go(func() { s.tend(process, over) })
+	readErr, opened := s.read(process, log)
+	close(over)
+	waitErr := wait(process, said, r.cfg.Grace)
+	process.Close()
+	beside.Wait()
+
+	if opened {
+		s.instance.part()
+	}
+	s.account(log.Report(), opened)
+	return s.verdict(end{readErr, waitErr, opened}, log, conn)
+}
+
+// account takes note of what a helper reported in its end.
+func (s *stream) account(report remote.Report, opened bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report = report
+	if opened {
+		s.silent = s.silent || !report.Known
+		s.captured += bounded(report.Captured)
+		s.filtered += bounded(report.Filtered)
+		s.dropped += bounded(report.Dropped)
+	}
+	if report.Known {
+		s.instance.run.cfg.Progress.Dropped.Add(bounded(report.Dropped))
+		s.instance.run.cfg.Progress.Reported.Add(1)
+	}
+}
+
+// bounded is a number from outside that sums can be made of.
+func bounded(n uint64) int64 { return int64(min(n, 1<<52)) }
+
+// complete says whether all has come that its helpers say they have captured.
+func (s *stream) complete() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open && !s.silent && s.captured == s.received
+}
+
+// begin makes a new attempt's process the one that refuse closes.
+func (s *stream) begin(process *sshx.Process, sudo bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sudo = sudo
+	s.close = func() { process.Close() }
+}
+
+// tend gives the helper signs of life until the capture stops, and then ends it: by the end of its input, which the
+// wrapper on the instance understands, and when half the grace has passed by a signal to whoever takes it.
+func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
+	defer process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
+	r := s.instance.run
+	beat := time.NewTicker(remote.HeartbeatInterval)
+	defer beat.Stop()
+	last := time.Now()
+	for r.active.Err() == nil {
+		now := time.Now()
+		if now.Round(0).Sub(last.Round(0)) > 3*remote.HeartbeatInterval { // by the wall clock: the other one sleeps with us
+			s.asleep.Store(true)
+		}
+		last = now
+		if _, err := process.Stdin.Write(remote.Heartbeat()); err != nil {
+			return // the reader notices, and knows why
+		}
+		select {
+		case <-beat.C:
+		case <-over:
+			return
+		case <-r.active.Done():
+		}
+	}
+	s.catchUp(over)
+	process.Stdin.Close()
+	patience := time.NewTimer(r.cfg.Grace / 2)
+	defer patience.Stop()
+	select {
+	case <-patience.C:
+		process.Signal(ssh.SIGTERM)
+	case <-over:
+	}
+}
+
+// How long a helper may take to read what its kernel already had for it when the capture was stopped: packets that it
+// has not read when it ends are lost.
+const (
+	catchUpQuiet = 100 * time.Millisecond // nothing has come for so long: there is nothing to read
+	catchUpMost  = time.Second
+)
+
+// catchUp waits until all packets of the time before the stop have come, or none comes any more.
+func (s *stream) catchUp(over <-chan struct{}) {
+	r := s.instance.run
+	s.mu.Lock()
+	opened, ahead := s.open, s.mergeOffset()+s.clock.Error
+	s.mu.Unlock()
+	if !opened || !r.end().wantsAll() {
+		return
+	}
+	stopped := time.Now()
+	target := stopped.Add(ahead).UnixNano()
+	s.arrival.Store(stopped.UnixNano())
+	most := time.NewTimer(min(catchUpMost, r.cfg.Grace/4))
+	defer most.Stop()
+	look := time.NewTicker(catchUpQuiet / 10)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			quiet := time.Since(time.Unix(0, s.arrival.Load())) > catchUpQuiet
+			if quiet || s.newest.Load() > target {
+				return
+			}
+		case <-most.C:
+			s.behind.Store(true)
+			return
+		case <-over:
+			return
+		case <-r.alive.Done():
+			return
+		}
+	}
+}
+
+// read delivers the header and all packets to the pump. A nil error means that the stream ended between two records.
+func (s *stream) read(process *sshx.Process, log *stderr) (err error, opened bool) {
+	r := s.instance.run
+	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
+	reader := merge.NewReader(process.Stdout)
+	header, err := reader.ReadHeader()
+	stop()
+	if err != nil && s.overdue.Load() {
+		return s.tooSlow(), false
+	}
+	var format *merge.FormatError
+	if errors.As(err, &format) {
+		format.Head = append(format.Head, readOn(process)...)
+	}
+	if err != nil {
+		return err, false
+	}
+	if err := s.opening(header, log, reader); err != nil {
+		process.Close()
+		return err, false
+	}
+	for {
+		b, err := reader.Next()
+		if b != nil {
+			s.mu.Lock()
+			s.received += int64(len(b.Records))
+			s.mu.Unlock()
+			s.newest.Store(b.Records[len(b.Records)-1].Time)
+			s.arrival.Store(time.Now().UnixNano())
+			r.messages <- message{stream: s, kind: packets, batch: b}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, true
+		}
+		if err == merge.ErrTruncated { // it is at its end: what the helper says of it still comes
+			return err, true
+		}
+		if err != nil {
+			process.Close() // whatever else comes has no meaning
+			return err, true
+		}
+	}
+}
+
+func (s *stream) tooSlow() error {
+	return &Error{
+		Problem: fmt.Sprintf("connected, but no helper was capturing within %v", s.instance.run.cfg.ConnectTimeout),
+		Tip:     "allow more with --connect-timeout, or log in by hand and see what hangs",
+	}
+}
+
+// readOn reads a little more of what is not a packet stream, to show the user: its first bytes came alone, perhaps. It
+// gives it a second to end.
+func readOn(process *sshx.Process) []byte {
+	defer afterTimeout(time.Second, func() { process.Close() })()
+	text, _ := io.ReadAll(io.LimitReader(process.Stdout, 200))
+	io.Copy(io.Discard, process.Stdout) // so that it can end, and say why
+	return text
+}
+
+// opening tells the pump that packets will come.
+func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader) error {
+	r := s.instance.run
+	clock := log.clock() // first: it waits for what the instance says of itself
+	if err := r.claim(log.Report().Host, s.instance); err != nil {
+		return err
+	}
+	if r.cfg.AlignClocks {
+		reader.Shift(-clock.certain())
+	}
+	m := message{stream: s, kind: opened, header: header}
+	s.mu.Lock()
+	if !s.open {
+		s.arrival.Store(time.Now().UnixNano())
+	} else {
+		s.gaps++
+		m.gap = &gap{after: s.newest.Load(), text: s.gapText()}
+	}
+	s.clock = clock
+	s.open, s.latest = true, nil
+	s.report = log.Report() // for the name of the instance's address, and what is excluded
+	connection := s.report.Connection
+	s.mu.Unlock()
+	s.instance.learn(connection)
+	s.warnOfClock(clock)
+	s.instance.join()
+	r.messages <- m
+	return nil
+}
+
+// farOff is an offset that puts packets in the wrong order for people, too.
+const farOff = time.Second
+
+// warnOfClock tells of a clock that is so wrong that its packets cannot be put in place live.
+func (s *stream) warnOfClock(c Clock) {
+	r := s.instance.run
+	if off := c.certain(); off.Abs()-c.Error > farOff && !r.cfg.AlignClocks {
+		r.emit(Event{Kind: Note, Instance: s.instance.Name,
+			Text: fmt.Sprintf("its clock is off by %v, and its packets stand where it says; hint: --align-clocks", off.Round(time.Millisecond))})
+	}
+}
+
+// gapText says on the first packet after a gap how long it was, by our clock.
+func (s *stream) gapText() string {
+	last, now := time.Unix(0, s.arrival.Load()), time.Now()
+	if newest := s.newest.Load(); newest > 0 {
+		captured := time.Unix(0, newest)
+		if !s.instance.run.cfg.AlignClocks { // else it is by our clock already
+			captured = captured.Add(-s.clock.certain())
+		}
+		if captured.Before(last) {
+			last = captured // it came late, and nothing was captured after it
+		}
+	}
+	why := errEnded
+	if s.latest != nil {
+		why = s.latest
+	}
+	text := fmt.Sprintf("gap: nothing was captured on %s for up to %v before this packet, from %s on: %v",
+		s, now.Sub(last).Round(time.Millisecond), last.UTC().Format(time.RFC3339), why)
+	if where := s.instance.settings().Description; where != "" {
+		text += "; now: " + where
+	}
+	return text
+}
+
+// wait returns the process's end, after all that it had to say; and after d that it did not come.
+func wait(process *sshx.Process, said <-chan struct{}, d time.Duration) error {
+	defer afterTimeout(d, func() { process.Close() })()
+	err := process.Wait()
+	if !errors.Is(err, sshx.ErrLost) {
+		<-said
+	}
+	return err
+}
+
+// afterTimeout calls f unless stopped before d has passed.
+func afterTimeout(d time.Duration, f func()) (stop func()) {
+	t := time.AfterFunc(d, f)
+	return func() { t.Stop() }
+}
+
+// end is how an attempt ended: the reading of its packets, and the process.
+type end struct {
+	readErr, waitErr error
+	opened           bool
+}
+
+// verdict says why: nil where it was asked to and all that was there has come, or is counted.
+func (s *stream) verdict(e end, log *stderr, conn *sshx.Conn) error {
+	r := s.instance.run
+	stopping := r.active.Err() != nil
+	readErr, waitErr, opened := e.readErr, e.waitErr, e.opened
+	s.mu.Lock()
+	refusal := s.refusal
+	s.cutShort = s.cutShort || errors.Is(readErr, merge.ErrTruncated)
+	s.mu.Unlock()
+	lost := errors.Is(waitErr, sshx.ErrLost)
+	var own *Error
+	switch {
+	case refusal != nil:
+		return refusal
+	case stopping && opened && readErr == nil && s.complete():
+		return nil // it lacks the exit status at most
+	case r.alive.Err() != nil && opened && r.end() == EndCut:
+		return errCutByHand
+	case r.alive.Err() != nil && opened:
+		return errCut
+	case r.alive.Err() != nil:
+		return errNotCapturing
+	case errors.As(readErr, &own):
+		return own
+	case stopping && !opened:
+		return errNotCapturing
+	case stopping && readErr == nil && !lost && !log.Report().Known && exitStatus(waitErr) == killed:
+		return &Error{Problem: "the helper did not end when it was asked to, and was killed", Tip: "packets that it had not read are missing, and nobody has counted them"}
+	case stopping && readErr == nil && !lost:
+		return nil // also when a signal ended it: its packets have all come
+	case stopping && readErr == merge.ErrTruncated && !lost && log.Report().Known:
+		return nil // the signal broke off its last write; the record that is not whole is counted
+	}
+	return s.failure(e, log, conn)
+}
+
+// failure says why an attempt ended that nobody had asked to, or that broke off.
+func (s *stream) failure(e end, log *stderr, conn *sshx.Conn) error {
+	status, lost := exitStatus(e.waitErr), errors.Is(e.waitErr, sshx.ErrLost)
+	var format *merge.FormatError
+	said := errors.As(e.readErr, &format) // something else than packets, on stdout
+	if failure := log.Failure(status); failure != nil && !lost && !(said && failure.Kind == remote.NoShell) {
+		return failure
+	}
+	switch {
+	case said:
+		return notPcap(format, e.opened)
+	case conn.Err() != nil && lost:
+		return e.waitErr
+	case lost:
+		return &Error{Problem: "the server ended it without saying how", Tip: "its packets up to there are in the file", Err: e.waitErr}
+	case !e.opened:
+		return &Error{
+			Problem: fmt.Sprintf("the helper did not start, and nobody says why (exit status %d)", status),
+			Tip:     "see what the login runs instead, a forced command perhaps: ssh INSTANCE tcpdump --version",
+		}
+	}
+	if status == 0 && s.asleep.Load() {
+		return &Error{Problem: "the helper ended because it had no sign of life from here", Tip: "was this computer suspended? its packets up to there are in the file"}
+	}
+	return &Error{Problem: fmt.Sprintf("the helper ended by itself (exit status %d)", status), Tip: "its packets up to there are in the file"}
+}
+
+// killed is the exit status of what KILL has ended.
+const killed = 128 + 9
+
+// errCutByHand is the end of a stream that the user did not want to wait for.
+var errCutByHand = &Error{Problem: "was cut before it had ended", Tip: "its last packets may be missing"}
+
+// errCut is the end of a stream that was no longer waited for.
+var errCut = &Error{Problem: "did not end in time and was cut", Tip: "its last packets may be missing; allow more with --grace"}
+
+// notPcap says what came in the place of packets.
+func notPcap(err *merge.FormatError, opened bool) error {
+	if opened {
+		return &Error{Problem: err.Error(), Tip: "its packets up to there are in the file", Err: err}
+	}
+	return &Error{
+		Problem: fmt.Sprintf("what came is not a packet stream but %q", words(err.Head)),
+		Tip:     "see what the login prints: ssh INSTANCE true; only a helper may write to its standard output",
+		Err:     err,
+	}
+}
+
+// words is what a person wrote at the beginning of some bytes: all up to what cannot be read.
+func words(head []byte) string {
+	text := string(head)
+	if i := strings.IndexFunc(text, func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsControl(r) && !unicode.IsSpace(r) && r != 0x1b
+	}); i > 0 {
+		text = text[:i]
+	}
+	return remote.Clean(text)
+}
+
+// exitStatus is what the helper's end looked like to a shell.
+func exitStatus(err error) int {
+	var exit *sshx.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.Status
+	}
+	return -1
+}
+
+// refuse ends a stream whose packets the output cannot take.
+func (s *stream) refuse(err error) {
+	s.mu.Lock()
+	s.refusal = err
+	s.mu.Unlock()
+	s.close()
+}
+
+// finish records how the stream ended and tells everybody who waits for it. Only its first call counts.
+func (s *stream) finish(err error) {
+	r := s.instance.run
+	s.mu.Lock()
+	if s.done {
+		s.mu.Unlock()
+		return
+	}
+	s.done = true
+	if s.latest != nil && errors.Is(err, errNotCapturing) {
+		err = s.latest // it was lost before, and has not come back
+	}
+	s.ending = ending(err)
+	if !errors.Is(err, errNotCapturing) {
+		s.err = err
+	}
+	problem, told := s.err, s.tried || s.instance.isDown()
+	s.mu.Unlock()
+	if problem != nil && !told {
+		r.failed(s.instance, s.named(problem))
+	}
+	r.messages <- message{stream: s, kind: ended}
+}
+
+// failedOnce notes that an attempt failed, which is told elsewhere.
+func (s *stream) failedOnce(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried, s.latest = true, err
+}
+
+// named adds the network interface to a problem where the instance has several.
+func (s *stream) named(err error) error {
+	if len(s.instance.streams) == 1 {
+		return err
+	}
+	return &Error{Problem: s.iface + ": " + err.Error(), Tip: hintOf(err), Err: err}
+}
+
+func ending(err error) string {
+	if err == nil {
+		return "stopped"
+	}
+	return err.Error()
+}
+
+// hintOf is the hint that an error carries, or "".
+func hintOf(err error) string {
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		return hinter.Hint()
+	}
+	return ""
+}
+
+// String is the name of the stream's interface in the file.
+func (s *stream) String() string { return s.instance.Name + ":" + s.iface }
+
+// describe says where the packets come from, for people.
+func (s *stream) describe() string {
+	text := "captured on " + s.instance.Name
+	if address := hostOf(s.instance.remoteAddress()); address != "" && address != s.instance.Name {
+		text += " (" + address + ")"
+	}
+	if helper := s.remoteReport().Helper; helper != "" {
+		text += " by " + helper
+	}
+	if more := s.instance.settings().Description; more != "" {
+		text += "; " + more
+	}
+	return text
+}
+
+// remoteReport is what the instance has told so far.
+func (s *stream) remoteReport() remote.Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report
+}
+
+func (s *stream) isDone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
+// hasOpened says whether it has ever delivered.
+func (s *stream) hasOpened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// isTried says whether it is known that this stream does not capture, for now.
+func (s *stream) isTried() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done || s.tried || s.overdue.Load()
+}
+
+func (s *stream) problem() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
