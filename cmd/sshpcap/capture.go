@@ -1,0 +1,318 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/sshx"
+)
+
+func captureCommand(signals *signals) *cli.Command {
+	return &cli.Command{
+		Name:      "capture",
+		Usage:     "capture on SSH hosts and Cloud Foundry apps, into one file",
+		ArgsUsage: "TARGET…",
+		Description: "A TARGET is [ssh://][USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config; cf:APP[/PROCESS][/INDEX[,INDEX…|N-M]],\n" +
+			"an app on Cloud Foundry, where the cf CLI is logged in; or @FILE with one target a line.\n" +
+			"The capture runs until ^C, or until --duration, --count or --max-size ends it.",
+		Flags:        captureFlags(),
+		OnUsageError: usage,
+		Action:       func(c *cli.Context) error { return runCapture(c, signals) },
+	}
+}
+
+// usage makes an error of a command line that the cli library could not read.
+func usage(c *cli.Context, err error, _ bool) error {
+	return &usageError{err.Error(), "see sshpcap " + c.Command.Name + " --help"}
+}
+
+func runCapture(c *cli.Context, signals *signals) error {
+	cfg, err := captureConfig(c)
+	if err != nil {
+		return err
+	}
+	targets, err := expandTargets(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	s, err := newSession(c, cfg, signals)
+	if err != nil {
+		return err
+	}
+	defer s.display.close()
+	dialer := &sshx.Dialer{
+		ConfigFile:            c.String("ssh-config"),
+		Login:                 c.String("login"),
+		Identities:            c.StringSlice("identity"),
+		Jump:                  c.String("jump"),
+		ConnectTimeout:        c.Duration("connect-timeout"),
+		InsecureIgnoreHostKey: c.Bool("skip-host-validation"),
+		Prompt:                prompter(s.display),
+		Warn:                  func(text string) { s.display.line("%s", text) },
+	}
+	onCF, others, err := parseApps(targets)
+	if err != nil {
+		return err
+	}
+	if s.cfg.Instances, err = hosts(c, dialer, others); err != nil {
+		return err
+	}
+	if len(onCF) > 0 {
+		client, err := loggedIn(c.Bool("skip-host-validation"), dialer.Warn)
+		if err != nil {
+			return exit(s.refuse(err))
+		}
+		defer client.Close()
+		a := &apps{client: client, dialer: dialer, targets: onCF, interfaces: unique(c.StringSlice("interface"))}
+		if err := s.addApps(c.Context, a); err != nil {
+			return exit(s.refuse(err))
+		}
+	}
+	s.cfg.Comment = describeCapture(targets, cfg.Filter)
+	return exit(s.run())
+}
+
+// describeCapture is the comment of the file as a whole.
+func describeCapture(targets []string, filter string) string {
+	text := "targets: " + strings.Join(targets, " ")
+	if filter != "" {
+		text += "\nfilter: " + filter
+	}
+	return text
+}
+
+// session is one capture as its user sees it.
+type session struct {
+	cfg     capture.Config
+	display *display
+	signals *signals
+	ready   func(instances int) string // what is said when all capture; nil = the usual
+	report  string                     // where the final report goes as JSON; "" = nowhere
+}
+
+// newSession checks what can be said before anything connects.
+func newSession(c *cli.Context, cfg capture.Config, signals *signals) (*session, error) {
+	if cfg.Output.File != nil && term.IsTerminal(int(os.Stdout.Fd())) {
+		return nil, &usageError{"standard output is a terminal, and packets would spoil it", "name a file with -o, or put a pipe behind: | wireshark -k -i -"}
+	}
+	if err := checkReport(c.String("report"), cfg.Output); err != nil {
+		return nil, err
+	}
+	s := &session{cfg: cfg, signals: signals, report: c.String("report")}
+	s.cfg.Progress = new(capture.Progress)
+	var err error
+	s.display, err = newDisplay(c.String("progress"), c.Bool("quiet"), s.cfg.Progress, goal{cfg.Duration, cfg.Count})
+	if err != nil {
+		return nil, err
+	}
+	s.display.cut = signals.cut
+	return s, nil
+}
+
+// checkReport says early what would be a pity to hear after the capture.
+func checkReport(path string, out capture.Output) error {
+	if path == "" {
+		return nil
+	}
+	if sameFile(path, out.Path) {
+		return &usageError{"the report would replace the capture: both are " + path, "name another file with --report"}
+	}
+	if !out.Overwrite && foreign(path) {
+		return &usageError{path + " exists, and is no report", "use --overwrite, or another --report"}
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if err == nil && !info.IsDir() {
+		err = errors.New(filepath.Dir(path) + " is not a directory")
+	}
+	if info, e := os.Stat(path); err == nil && e == nil && info.IsDir() {
+		err = errors.New(path + " is a directory")
+	}
+	if err != nil {
+		return &usageError{"cannot write the report: " + err.Error(), "name another file with --report"}
+	}
+	return nil
+}
+
+// foreign says whether there is a file that is no report. Only regular ones are looked into: a FIFO would wait for a
+// writer.
+func foreign(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	fd, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer fd.Close()
+	var first [1]byte
+	n, _ := fd.Read(first[:])
+	return n > 0 && first[0] != '{'
+}
+
+// sameFile says whether two names are, or would become, one file.
+func sameFile(a, b string) bool {
+	if x, err := os.Stat(a); err == nil {
+		y, err := os.Stat(b)
+		return err == nil && os.SameFile(x, y) && x.Mode().IsRegular()
+	}
+	a, err := place(a)
+	b, err2 := place(b)
+	return err == nil && err2 == nil && a == b
+}
+
+// place is where a file that is not there yet would be.
+func place(path string) (string, error) {
+	if to, err := os.Readlink(path); err == nil && filepath.IsAbs(to) {
+		path = to
+	} else if err == nil {
+		path = filepath.Join(filepath.Dir(path), to)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	return filepath.Join(dir, filepath.Base(path)), err
+}
+
+// run captures, tells what happens, and returns the exit status.
+func (s *session) run() int {
+	s.cfg.Cut = s.signals.cut
+	s.cfg.OnEvent = s.tell
+	s.display.begin()
+	report, err := s.captureOrCut()
+	s.display.end()
+	if s.signals.isCut() && report.Version == 0 {
+		s.display.problem(func(w io.Writer) { fmt.Fprintln(w, "sshpcap: cut; the output takes no more") })
+		return exitCut
+	}
+	if report.Version > 0 {
+		s.summarize(report)
+		err = errors.Join(err, s.save(report))
+	}
+	if err != nil && !toldAlready(err) {
+		s.display.problem(func(w io.Writer) { printError(w, err) })
+	}
+	return s.status(report, err)
+}
+
+// toldAlready says whether an error only sums up what was said of single instances.
+func toldAlready(err error) bool {
+	var problem *capture.Error
+	return !errors.As(err, &problem) && (errors.Is(err, capture.ErrNothing) || errors.Is(err, capture.ErrRequired))
+}
+
+// captureOrCut runs the capture. After a second signal it waits only a moment for it: whoever reads the output may have
+// stopped doing so. The report is empty then.
+func (s *session) captureOrCut() (report capture.Report, err error) {
+	done := make(chan struct{}) // closed when the capture has ended
+	go func() {
+		defer close(done)
+		report, err = capture.Run(s.signals.ctx, s.cfg)
+	}()
+	select {
+	case <-done:
+		return report, err
+	case <-s.signals.cut:
+	}
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	select {
+	case <-done:
+		return report, err
+	case <-patience.C:
+		return capture.Report{}, nil
+	}
+}
+
+// tell prints an event.
+func (s *session) tell(e capture.Event) {
+	switch e.Kind {
+	case capture.Ready:
+		s.display.restart()
+		s.display.line("%s", s.readyText(e.Ready))
+	case capture.Failed, capture.Lost:
+		s.display.problem(func(w io.Writer) { printError(w, fmt.Errorf("%s: %w", e.Instance, e.Err)) })
+	case capture.Joined:
+		s.display.line("+ %s", e.Instance)
+	case capture.Left:
+		s.display.line("- %s (%v)", e.Instance, e.Err)
+	case capture.Note:
+		s.display.line("%s", strings.TrimPrefix(e.Instance+": "+e.Text, ": "))
+	case capture.Stopping:
+		s.display.line("Stopping, press ^C again not to wait")
+	}
+}
+
+func (s *session) readyText(n int) string {
+	if s.ready != nil {
+		return s.ready(n)
+	}
+	return fmt.Sprintf("Capturing on %s, press ^C to stop", count(n, "instance"))
+}
+
+// refuse prints why nothing can be captured at all.
+func (s *session) refuse(err error) int {
+	if s.signals.ctx.Err() != nil {
+		s.display.line("Stopped before anything was captured.")
+		return exitNothing
+	}
+	s.display.problem(func(w io.Writer) { printError(w, err) })
+	return exitNothing
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return humanize.Comma(int64(n)) + " " + noun + "s"
+}
+
+// status is the exit status of a capture that has ended.
+func (s *session) status(report capture.Report, err error) int {
+	var problem *capture.Error
+	whole := errors.As(err, &problem)
+	switch {
+	case s.signals.isCut():
+		return exitCut
+	case whole && problem.Usage:
+		return exitUsage
+	case whole || errors.Is(err, capture.ErrNothing) || err != nil && report.Output.Path == "":
+		return exitNothing
+	case err != nil:
+		return exitSome
+	}
+	for _, in := range report.Instances {
+		switch in.State {
+		case capture.NotOpened, capture.LostState, capture.CutState:
+			return exitSome
+		}
+	}
+	return exitOK
+}
+
+// save writes the report for other programs.
+func (s *session) save(report capture.Report) error {
+	if s.report == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err == nil {
+		err = os.WriteFile(s.report, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		return &capture.Error{Problem: "the report was not written: " + err.Error(), Tip: "name another file with --report", Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sshpcap/sshpcap/capture"
+)
+
+func TestFlagsInAnyOrder(t *testing.T) {
+	app := newApp(nil)
+	tests := []struct{ in, want string }{
+		{"capture web1 -o x.pcap web2", "capture -o x.pcap -- web1 web2"},
+		{"capture -o - web1", "capture -o - -- web1"},
+		{"capture web1 -k -d 5s --overwrite", "capture -k -d 5s --overwrite -- web1"},
+		{"capture web1 --output=x web2 -p", "capture --output=x -p -- web1 web2"},
+		{"capture -q -- -strange -o", "capture -q -- -strange -o"},
+		{"capture web1 --no-such-flag", "capture --no-such-flag -- web1"},
+		{"capture web1 -o", "capture -o"},
+		{"capture web1 -o -d", "capture -o -d -- web1"},
+		{"capture web1 --help -k", "capture --help"},
+		{"capture -h", "capture -h"},
+		{"--version", "--version"},
+		{"capture", "capture"},
+	}
+	for _, test := range tests {
+		got := arrange(app, append([]string{"sshpcap"}, strings.Fields(test.in)...))
+		if want := append([]string{"sshpcap"}, strings.Fields(test.want)...); !slices.Equal(got, want) {
+			t.Errorf("%q becomes %q, want %q", test.in, got, want)
+		}
+	}
+}
+
+func TestFormatByName(t *testing.T) {
+	for output, want := range map[string]capture.Format{
+		"a.pcap": capture.Pcap, "a.pcapng": capture.Pcapng, "A.PCAPNG": capture.Pcapng, "-": capture.Pcapng, "a": capture.Pcap, "pcapng": capture.Pcap,
+	} {
+		if got, err := parseFormat("", output); err != nil || got != want {
+			t.Errorf("%s: %v, %v", output, got, err)
+		}
+	}
+	if got, err := parseFormat("pcap", "-"); err != nil || got != capture.Pcap {
+		t.Errorf("--format does not win: %v, %v", got, err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "1000": 1000, "500MB": 500_000_000, "2GiB": 2 << 30, "64k": 64_000} {
+		if got, err := parseSize("buffer", text); err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"-1", "x", "0", "1.5.2", "20 parsecs"} {
+		if got, err := parseSize("buffer", text); err == nil {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
+func TestTargetsFromFiles(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(list, []byte("# the shop\nweb1\r\n\n  admin@db1:2222  \nweb1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := expandTargets([]string{"first", "@" + list, "web1", "last"})
+	if want := []string{"first", "web1", "admin@db1:2222", "last"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	os.WriteFile(list, []byte("web1 web2\n"), 0o600)
+	for _, args := range [][]string{{"@" + list}, {"@" + list + ".no"}, {"@" + t.TempDir()}, nil} {
+		if got, err := expandTargets(args); err == nil {
+			t.Errorf("%q: %q", args, got)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	first := time.Date(2026, 11, 22, 10, 11, 12, 3e6, time.Local)
+	captured, dropped := int64(12), int64(3)
+	report := capture.Report{Packets: 10, Instances: []capture.InstanceReport{
+		{Name: "web1", State: capture.OK, Interfaces: []capture.InterfaceReport{
+			{Received: 6, Written: 6, Bytes: 600, Captured: &captured, Dropped: &dropped, First: &first, Last: &first},
+			{Received: 4, Written: 4, Bytes: 400, Late: 1},
+		}},
+		{Name: "db1", State: capture.NotOpened, Problem: "connection refused"},
+	}, Output: capture.OutputReport{Path: os.DevNull, Packets: 10, Bytes: 1240}}
+	var b strings.Builder
+	printTable(&b, report)
+	printWarnings(&b, report)
+	printSaved(&b, report)
+	for _, want := range []string{
+		"web1      10       1.0 kB  3        1     10:11:12.003  10:11:12.003  stopped\n",
+		"db1       0        0 B     ?        0     -             -             failed: connection refused\n",
+		"warning: web1: its kernel dropped 3 packets",
+		"warning: web1: 1 packet came too late",
+		"warning: web1: the helper says it captured 12 packets, and 10 arrived",
+		"Saved capture to '/dev/null' (10 packets, 1.2 kB).",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}

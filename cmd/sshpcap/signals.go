@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// signals turns the first signal to end into the end of ctx, and the second into a closed cut.
+type signals struct {
+	ctx    context.Context
+	cut    chan struct{} // closed by watch
+	cancel context.CancelFunc
+	in     chan os.Signal
+	over   chan struct{} // closed by close
+	done   chan struct{} // closed by watch when it returns
+}
+
+// watchSignals begins to watch; nothing may be started on an instance before that.
+func watchSignals() *signals {
+	s := &signals{cut: make(chan struct{}), in: make(chan os.Signal, 4), over: make(chan struct{}), done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	signal.Notify(s.in, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is an error of the write, not the end of us
+	go s.watch()
+	return s
+}
+
+func (s *signals) watch() {
+	defer close(s.done)
+	if !s.next() {
+		return
+	}
+	s.cancel()
+	if s.next() {
+		close(s.cut)
+	}
+}
+
+// next waits for a signal, and says whether there was one.
+func (s *signals) next() bool {
+	select {
+	case <-s.in:
+		return true
+	case <-s.over:
+		return false
+	}
+}
+
+// close ends the watching. A signal that comes later is for nobody, and does not end the process on its last steps.
+func (s *signals) close() {
+	close(s.over)
+	<-s.done
+	s.cancel()
+}
+
+// isCut says whether there was a second signal.
+func (s *signals) isCut() bool {
+	select {
+	case <-s.cut:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/sshpcap/sshpcap/capture"
+)
+
+// summarize prints what the capture did: a table with a line for each instance, what is worth a warning, and where the
+// packets are.
+func (s *session) summarize(report capture.Report) {
+	s.display.report(func(w io.Writer) {
+		printTable(w, report)
+		printWarnings(w, report)
+		printSaved(w, report)
+	})
+}
+
+func printTable(w io.Writer, report capture.Report) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "INSTANCE\tPACKETS\tBYTES\tDROPPED\tLATE\tFIRST\tLAST\tEND")
+	for _, in := range report.Instances {
+		row := sum(in)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", in.Name, humanize.Comma(row.Written), humanize.Bytes(uint64(row.Bytes)),
+			number(row.Dropped), row.Late, clock(row.First), clock(row.Last), howItEnded(in))
+	}
+	t.Flush()
+}
+
+// sum adds up an instance's interfaces.
+func sum(in capture.InstanceReport) capture.InterfaceReport {
+	var total capture.InterfaceReport
+	for _, i := range in.Interfaces {
+		total.Received += i.Received
+		total.Written += i.Written
+		total.Discarded += i.Discarded
+		total.Late += i.Late
+		total.Truncated += i.Truncated
+		total.Bytes += i.Bytes
+		total.Captured = plus(total.Captured, i.Captured)
+		total.Dropped = plus(total.Dropped, i.Dropped)
+		total.Unread = plus(total.Unread, i.Unread)
+		total.Behind = total.Behind || i.Behind
+		if i.First != nil && (total.First == nil || i.First.Before(*total.First)) {
+			total.First = i.First
+		}
+		if i.Last != nil && (total.Last == nil || i.Last.After(*total.Last)) {
+			total.Last = i.Last
+		}
+	}
+	return total
+}
+
+// plus adds numbers of which either may be unknown.
+func plus(a, b *int64) *int64 {
+	if a == nil || b == nil {
+		if a == nil {
+			return b
+		}
+		return a
+	}
+	n := *a + *b
+	return &n
+}
+
+// number is a number that may be unknown.
+func number(n *int64) string {
+	if n == nil {
+		return "?"
+	}
+	return humanize.Comma(*n)
+}
+
+func clock(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format("15:04:05.000")
+}
+
+func howItEnded(in capture.InstanceReport) string {
+	switch in.State {
+	case capture.OK:
+		return "stopped"
+	case capture.Unneeded:
+		return "stopped before it was capturing"
+	}
+	return fmt.Sprintf("%s: %s", in.State, in.Problem)
+}
+
+// printWarnings says what a reader of the file should know before trusting it.
+func printWarnings(w io.Writer, report capture.Report) {
+	for _, in := range report.Instances {
+		row := sum(in)
+		if row.Dropped != nil && *row.Dropped > 0 {
+			fmt.Fprintf(w, "warning: %s: its kernel dropped %s; hint: narrow it with --filter, --snaplen or --interface, or give a larger --helper-buffer\n",
+				in.Name, count(int(*row.Dropped), "packet"))
+		}
+		if row.Behind && row.Unread != nil && *row.Unread > 0 {
+			fmt.Fprintf(w, "warning: %s: it was behind when it was stopped, and up to %s from its last moments are missing; hint: narrow it with --filter or --snaplen\n",
+				in.Name, count(int(*row.Unread), "packet"))
+		}
+		if row.Late > 0 {
+			fmt.Fprintf(w, "warning: %s: %s came too late to be put in order; hint: a longer --window\n", in.Name, count(int(row.Late), "packet"))
+		}
+		if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
+			fmt.Fprintf(w, "warning: %s: the helper says it captured %s packets, and %s arrived\n",
+				in.Name, humanize.Comma(*row.Captured), humanize.Comma(row.Received))
+		}
+	}
+}
+
+func printSaved(w io.Writer, report capture.Report) {
+	out := report.Output
+	if report.End == capture.EndRequired {
+		fmt.Fprintln(w, "Ended early: an instance failed, and --require-all was given.")
+	}
+	switch out.Path {
+	case "":
+		fmt.Fprintln(w, "Nothing was captured, and no file was written.")
+	case "-":
+		fmt.Fprintf(w, "Wrote %s (%s).\n", count(int(out.Packets), "packet"), humanize.Bytes(uint64(out.Bytes)))
+	default:
+		if _, err := os.Stat(out.Path); err != nil {
+			return // somebody has removed it, which is said elsewhere
+		}
+		fmt.Fprintf(w, "Saved capture to '%s' (%s, %s).\n", out.Path, count(int(out.Packets), "packet"), humanize.Bytes(uint64(out.Bytes)))
+	}
+}
