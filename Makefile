@@ -1,0 +1,45 @@
+GO       ?= go
+FUZZTIME ?= 30s
+BENCH    ?= .
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test unit e2e lint demo bench fuzz deps clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/sshpcap, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sshpcap ./cmd/sshpcap
+
+test: deps lint unit e2e ## run every check there is; installs what they need when root on Debian
+
+deps:
+	@tests/install-deps.sh
+
+# The race detector needs a C compiler.
+unit: ## run the unit tests, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests)
+
+# Most of a test is waiting, so more of them run at once than there are CPUs. -count=1: what they test is not what Go's
+# cache knows of.
+e2e: build ## run the end-to-end tests of bin/sshpcap (root)
+	SSHPCAP=$(CURDIR)/bin/sshpcap $(GO) test -count=1 -parallel 8 -timeout 10m ./tests/...
+
+lint: ## check format, vet, staticcheck, direction of imports
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt -w $$out" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -run 'TestImportDirection|TestOnlyCommandsTalk' ./tests
+
+demo: build ## capture on three built-in instances into demo.pcapng
+	bin/sshpcap demo --overwrite -o demo.pcapng
+
+bench: ## run the benchmarks (BENCH=regexp)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./merge ./capture ./sshx
+
+fuzz: ## run every fuzz test for FUZZTIME (30s) each
+	tests/fuzz.sh $(FUZZTIME)
+
+clean: ## remove what make has made
+	rm -rf bin demo.pcapng
