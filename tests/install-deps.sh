@@ -5,7 +5,7 @@ set -eu
 # program:package. The servers may be in /usr/sbin, which is not in everybody's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 needs='ip:iproute2 sshd:openssh-server ssh:openssh-client dropbear:dropbear-bin dropbearkey:dropbear-bin tcpdump:tcpdump
-busybox:busybox setcap:libcap2-bin useradd:passwd ps:procps zsh:zsh
+busybox:busybox setcap:libcap2-bin useradd:passwd ps:procps zsh:zsh tcsh:tcsh fish:fish
 dumpcap:wireshark-common capinfos:wireshark-common tshark:tshark nft:nftables sudo:sudo ping:iputils-ping gcc:gcc git:git'
 
 missing=
