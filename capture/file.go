@@ -168,9 +168,7 @@ func create(path string) (*os.File, error) {
 
 // replace puts a new file in the place of the old one, in one step.
 func (f *file) replace() (*os.File, error) {
-	var unique [6]byte
-	rand.Read(unique[:])
-	temporary := filepath.Join(filepath.Dir(f.Path), "."+filepath.Base(f.Path)+"."+hex.EncodeToString(unique[:]))
+	temporary := hiddenName(f.Path)
 	fd, err := create(temporary)
 	if err != nil {
 		return nil, err
@@ -179,6 +177,13 @@ func (f *file) replace() (*os.File, error) {
 		return nil, errors.Join(err, fd.Close(), os.Remove(temporary))
 	}
 	return fd, nil
+}
+
+// hiddenName is one beside path that nobody else has.
+func hiddenName(path string) string {
+	var unique [6]byte
+	rand.Read(unique[:])
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+hex.EncodeToString(unique[:]))
 }
 
 // live says whether somebody may be reading along.

@@ -27,6 +27,7 @@ type output struct {
 	started time.Time
 	unnamed []unnamed // whose names are still to be written
 	pending bool      // an interface was added and is not flushed yet
+	order   order
 	sources int
 }
 
@@ -48,7 +49,7 @@ func (o *output) writeNames() error {
 }
 
 func newOutput(f *file, cfg Config, header merge.Header) *output {
-	o := &output{file: f, cfg: &cfg, header: header, named: make(map[*instance]netip.Addr), started: time.Now()}
+	o := &output{file: f, cfg: &cfg, header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder()}
 	if cfg.Output.Format == Pcap {
 		o.pcap = merge.NewPcap(f, header)
 		return o
@@ -88,6 +89,7 @@ func (o *output) add(src *source) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	o.order.nano = append(o.order.nano, src.header.Nano)
 	o.unnamed = append(o.unnamed, unnamed{s.instance, report.Connection})
 	return number, nil
 }
@@ -167,6 +169,7 @@ func hostOf(address string) string {
 }
 
 func (o *output) writeRun(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
+	o.order.note(o.size(), recs)
 	switch {
 	case o.pcap != nil:
 		return o.pcap.WriteRun(b, recs)

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ type pump struct {
 	written int64     // records
 	recent  []written // the last runs, which may still stand in the writer's buffer
 	err     error     // how the output broke
+
+	unordered error // why late packets could not be put in their place
 
 	flushBy    time.Time // when what is written must leave the buffer; zero: nothing to flush
 	statistics time.Time // when they are due in the file
@@ -426,6 +429,9 @@ func (p *pump) finish() error {
 	if p.err == nil {
 		p.close()
 	}
+	if p.err == nil {
+		p.order()
+	}
 	if err := p.run.out.close(p.output.whole()); err != nil && p.err == nil {
 		p.err = p.output.explain(err)
 	}
@@ -451,6 +457,26 @@ func (p *pump) close() {
 		p.fail(p.output.explain(err))
 	}
 }
+
+// order puts late packets in their place. That it does not is no failure of the capture: every packet is in the file.
+func (p *pump) order() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-p.run.cfg.Cut:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if p.output.order.disordered() && p.output.size() > longRewrite {
+		p.run.emit(Event{Kind: Note, Text: "Putting late packets in their place"})
+	}
+	p.unordered = p.output.putInOrder(ctx)
+}
+
+// longRewrite is the size of a file from which on a user may wonder what takes so long.
+const longRewrite = 256 << 20
 
 func (p *pump) endedWell() bool {
 	return slices.ContainsFunc(p.openSources(), func(src *source) bool { return src.stream.problem() == nil })

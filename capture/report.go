@@ -1,7 +1,9 @@
 package capture
 
 import (
+	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -57,7 +59,9 @@ type OutputReport struct {
 	Path    string `json:"path"` // "-" = standard output; "" = nothing was written
 	Format  string `json:"format"`
 	Packets int64  `json:"packets"`
-	Bytes   int64  `json:"bytes"` // of the whole file
+	Bytes   int64  `json:"bytes"`    // of the whole file
+	InOrder bool   `json:"in_order"` // strict time order: nothing was late, or it has been put in its place
+	Problem string `json:"problem"`  // why late packets were not put in their place
 }
 
 // InstanceReport is one instance's part.
@@ -81,7 +85,7 @@ type InterfaceReport struct {
 	Received  int64      `json:"received"`  // packets that reached us whole
 	Written   int64      `json:"written"`   // of those, in the output
 	Discarded int64      `json:"discarded"` // of those, beyond a limit or not writable
-	Late      int64      `json:"late"`      // of those written, behind a later packet
+	Late      int64      `json:"late"`      // of those written, behind a later packet at first
 	Gaps      int64      `json:"gaps"`      // times that it was lost and came back
 	Truncated int64      `json:"truncated"` // records that were cut off by the end of the stream
 	Bytes     int64      `json:"bytes"`     // of the packets written
@@ -124,8 +128,23 @@ func (r *run) report(p *pump) Report {
 		}
 		rep.Output.Packets = rep.Packets
 		rep.Output.Bytes = p.output.whole()
+		rep.Output.InOrder = !p.output.order.disordered()
+		if p.unordered != nil {
+			rep.Output.Problem = reason(p.unordered)
+		}
 	}
 	return rep
+}
+
+// reason is why a file was not put in order.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "there was no time left for it"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "there is no space for a second copy"
+	}
+	return plain(err)
 }
 
 func (p *pump) instance(in *instance) InstanceReport {

@@ -87,16 +87,17 @@ func TestTable(t *testing.T) {
 			{Received: 4, Written: 4, Bytes: 400, Late: 1},
 		}},
 		{Name: "db1", State: capture.NotOpened, Problem: "connection refused"},
-	}, Output: capture.OutputReport{Path: os.DevNull, Packets: 10, Bytes: 1240}}
+	}, Output: capture.OutputReport{Path: os.DevNull, Problem: "disk full", Packets: 10, Bytes: 1240}}
 	var b strings.Builder
 	printTable(&b, report)
 	printWarnings(&b, report)
+	printLate(&b, report)
 	printSaved(&b, report)
 	for _, want := range []string{
 		"web1      10       1.0 kB  3        1     10:11:12.003  10:11:12.003  stopped\n",
 		"db1       0        0 B     ?        0     -             -             failed: connection refused\n",
 		"warning: web1: its kernel dropped 3 packets",
-		"warning: web1: 1 packet came too late",
+		"warning: 1 packet came late and stand behind later ones, since the file was not put in order (disk full); hint: sshpcap merge",
 		"warning: web1: the helper says it captured 12 packets, and 10 arrived",
 		"Saved capture to '/dev/null' (10 packets, 1.2 kB).",
 	} {

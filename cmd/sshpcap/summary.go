@@ -18,6 +18,7 @@ func (s *session) summarize(report capture.Report) {
 	s.display.report(func(w io.Writer) {
 		printTable(w, report)
 		printWarnings(w, report)
+		printLate(w, report)
 		printSaved(w, report)
 	})
 }
@@ -106,13 +107,30 @@ func printWarnings(w io.Writer, report capture.Report) {
 			fmt.Fprintf(w, "warning: %s: it was behind when it was stopped, and up to %s from its last moments are missing; hint: narrow it with --filter or --snaplen\n",
 				in.Name, count(int(*row.Unread), "packet"))
 		}
-		if row.Late > 0 {
-			fmt.Fprintf(w, "warning: %s: %s came too late to be put in order; hint: a longer --window\n", in.Name, count(int(row.Late), "packet"))
-		}
 		if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
 			fmt.Fprintf(w, "warning: %s: the helper says it captured %s packets, and %s arrived\n",
 				in.Name, humanize.Comma(*row.Captured), humanize.Comma(row.Received))
 		}
+	}
+}
+
+// printLate says what became of packets that came when later ones had been written.
+func printLate(w io.Writer, report capture.Report) {
+	var late int64
+	for _, in := range report.Instances {
+		late += sum(in).Late
+	}
+	out := report.Output
+	switch {
+	case late == 0:
+	case out.InOrder:
+		fmt.Fprintf(w, "%s came late and have been put in their place.\n", count(int(late), "packet"))
+	case out.Path == "-":
+		fmt.Fprintf(w, "warning: %s came late and stand behind later ones; hint: a longer --window, or a file, which is put in order at the end\n",
+			count(int(late), "packet"))
+	default:
+		fmt.Fprintf(w, "warning: %s came late and stand behind later ones, since the file was not put in order (%s); hint: sshpcap merge -o FILE '%s' does it\n",
+			count(int(late), "packet"), out.Problem, out.Path)
 	}
 }
 

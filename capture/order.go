@@ -1,0 +1,201 @@
+package capture
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// order is what is needed to put late packets in their place when the capture has ended. They are written as they come,
+// so that the file holds every packet at any moment, whatever happens to us.
+type order struct {
+	places   merge.Places
+	newest   int64  // time written so far
+	earliest int64  // time that was late; math.MaxInt64 = none was
+	nano     []bool // of the interfaces, by number
+	done     bool   // the file is in time order although some were late
+}
+
+func newOrder() order { return order{newest: math.MinInt64, earliest: math.MaxInt64} }
+
+// note takes note of a run that will be written at offset. All of it is late or nothing is.
+func (o *order) note(offset int64, recs []merge.Record) {
+	if len(recs) == 0 {
+		return
+	}
+	o.places.Note(offset, o.newest)
+	if first := recs[0].Time; first < o.newest {
+		o.earliest = min(o.earliest, first)
+	}
+	o.newest = max(o.newest, recs[len(recs)-1].Time)
+}
+
+// disordered says whether late packets stand behind later ones.
+func (o *order) disordered() bool { return o.earliest != math.MaxInt64 && !o.done }
+
+// putInOrder rewrites the output from its first late packet's place on. The old file stays what it is until the new one
+// is whole and on the disk, and takes its place in one step; what is before that place is copied by the kernel, or
+// shared where the file system can. Nothing is done to what is no regular file of ours. If it fails, or ctx ends, the
+// file stays as it was: valid, with late packets behind later ones.
+func (o *output) putInOrder(ctx context.Context) error {
+	f := o.file
+	if !o.order.disordered() || f.fd == nil || f.special || !f.own {
+		return nil
+	}
+	old, err := f.reopen()
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	fresh, err := newReplacement(f.Path)
+	if err != nil {
+		return err
+	}
+	defer fresh.discard()
+	if err := o.rewrite(ctx, old, fresh.File); err != nil {
+		return err
+	}
+	if err := fresh.take(old); err != nil {
+		return err
+	}
+	_ = f.fd.Close() // it has no name any more
+	f.fd, o.order.done = fresh.keep(), true
+	return nil
+}
+
+// rewrite writes old in time order.
+func (o *output) rewrite(ctx context.Context, old, fresh *os.File) error {
+	tail := merge.Tail{
+		File:   old,
+		From:   o.order.places.Before(o.order.earliest),
+		To:     o.whole(),
+		Pcapng: o.pcapng != nil,
+		Nano:   o.order.nano,
+		Dir:    filepath.Dir(o.file.Path),
+	}
+	if o.pcap != nil {
+		tail.Nano = []bool{o.header.Nano}
+	}
+	if err := copyHead(ctx, fresh, old, tail.From); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(fresh, 1<<20)
+	_, err := tail.WriteOrdered(ctx, w)
+	if err := errors.Join(err, w.Flush()); err != nil {
+		return err
+	}
+	if n, err := fresh.Seek(0, io.SeekCurrent); err != nil || n != tail.To {
+		return errors.Join(err, io.ErrShortWrite)
+	}
+	return nil
+}
+
+// copyHead copies the first n bytes. On Linux this is copy_file_range(2), a large piece at a time.
+func copyHead(ctx context.Context, to, from *os.File, n int64) error {
+	const piece = 64 << 20
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		copied, err := io.CopyN(to, from, min(n, piece))
+		if err != nil {
+			return err
+		}
+		n -= copied
+	}
+	return nil
+}
+
+// reopen opens for reading what f writes, provided that it is still there.
+func (f *file) reopen() (*os.File, error) {
+	fd, err := os.Open(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !sameFile(fd, f.fd) {
+		return nil, errors.Join(errRemoved, fd.Close())
+	}
+	return fd, nil
+}
+
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	y, err2 := b.Stat()
+	return err == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// replacement is a new file that takes an old one's place when it is complete. Until then it has no name where the
+// system can make such files, so that nothing is left of it if we are killed.
+type replacement struct {
+	*os.File
+	path string // whose place it takes
+	name string // of its own; "" = none yet
+	kept bool
+}
+
+func newReplacement(path string) (*replacement, error) {
+	if fd, err := openNameless(filepath.Dir(path)); err == nil {
+		return &replacement{File: fd, path: path}, nil
+	}
+	r := &replacement{path: path, name: hiddenName(path)}
+	var err error
+	r.File, err = create(r.name)
+	return r, err
+}
+
+// take puts the file in the place of old, with its rights.
+func (r *replacement) take(old *os.File) error {
+	info, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.Chmod(info.Mode().Perm()), r.Sync()); err != nil {
+		return err
+	}
+	if there, err := os.Stat(r.path); err != nil || !os.SameFile(there, info) {
+		return errors.Join(err, errRemoved)
+	}
+	if r.name == "" {
+		name := hiddenName(r.path)
+		if err := giveName(r.File, name); err != nil {
+			return err
+		}
+		r.name = name
+	}
+	if err := os.Rename(r.name, r.path); err != nil {
+		return err
+	}
+	r.name = ""
+	return syncDirectory(filepath.Dir(r.path))
+}
+
+// keep gives the file to the caller.
+func (r *replacement) keep() *os.File {
+	r.kept = true
+	return r.File
+}
+
+// discard removes what has not taken a place.
+func (r *replacement) discard() {
+	if r.name != "" {
+		_ = os.Remove(r.name)
+	}
+	if !r.kept {
+		_ = r.Close()
+	}
+}
+
+// syncDirectory makes a rename last. Not every system can, and what was renamed is valid either way.
+func syncDirectory(dir string) error {
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
+}
