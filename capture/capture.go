@@ -84,6 +84,9 @@ type Config struct {
 	Count    int64         // stop after so many packets, exactly; 0 = no limit
 	MaxSize  int64         // stop before the output has more bytes; 0 = no limit
 
+	Rotation    Rotation // a new file again and again, under names made of Output.Path
+	PerInstance bool     // a file for each instance, too, beside the others
+
 	ConnectTimeout time.Duration // from the connection to the helper's first sign of life; 0 means 10 s
 	Grace          time.Duration // for instances to end once asked to; 0 means 5 s
 	Window         time.Duration // how late a packet may arrive and still be put in place; 0 means 500 ms
@@ -142,11 +145,16 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err := cfg.check(); err != nil {
 		return Report{}, err
 	}
-	out, err := newFile(cfg.Output)
+	out, err := newFile(cfg.checkedOutput())
 	if err != nil {
 		return Report{}, err
 	}
-	return newRun(cfg, out).run(ctx)
+	out.Overwrite = cfg.Output.Overwrite
+	r := newRun(cfg, out)
+	if err := r.checkOutputs(); err != nil {
+		return Report{}, err
+	}
+	return r.run(ctx)
 }
 
 // ErrNothing means that there was no instance that could be captured on.

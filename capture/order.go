@@ -16,6 +16,8 @@ import (
 // so that the file holds every packet at any moment, whatever happens to us.
 type order struct {
 	places   merge.Places
+	begun    bool   // there is a packet
+	begin    int64  // time of the first one written
 	newest   int64  // time written so far
 	earliest int64  // time that was late; math.MaxInt64 = none was
 	nano     []bool // of the interfaces, by number
@@ -28,6 +30,9 @@ func newOrder() order { return order{newest: math.MinInt64, earliest: math.MaxIn
 func (o *order) note(offset int64, recs []merge.Record) {
 	if len(recs) == 0 {
 		return
+	}
+	if !o.begun {
+		o.begun, o.begin = true, recs[0].Time
 	}
 	o.places.Note(offset, o.newest)
 	if first := recs[0].Time; first < o.newest {

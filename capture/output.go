@@ -29,6 +29,7 @@ type output struct {
 	pending bool      // an interface was added and is not flushed yet
 	order   order
 	sources int
+	numbers map[*source]int // of the interfaces
 }
 
 // unnamed is an instance whose names wait for all interfaces: reordercap knows only those before the first other block.
@@ -49,7 +50,7 @@ func (o *output) writeNames() error {
 }
 
 func newOutput(f *file, cfg Config, header merge.Header) *output {
-	o := &output{file: f, cfg: &cfg, header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder()}
+	o := &output{file: f, cfg: &cfg, header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder(), numbers: make(map[*source]int)}
 	if cfg.Output.Format == Pcap {
 		o.pcap = merge.NewPcap(f, header)
 		return o
@@ -62,17 +63,17 @@ func newOutput(f *file, cfg Config, header merge.Header) *output {
 	return o
 }
 
-// add makes room for a stream's packets and returns the number of its interface.
-func (o *output) add(src *source) (int, error) {
+// add makes room for a stream's packets.
+func (o *output) add(src *source) error {
 	s := src.stream
 	if o.pcap != nil {
 		if src.header.LinkType != o.header.LinkType {
-			return 0, &Error{
+			return &Error{
 				Problem: fmt.Sprintf("its link type is %v, and a pcap file that holds %v cannot take it", src.header.LinkType, o.header.LinkType),
 				Tip:     "write pcapng: -o " + pcapngName(o.cfg.Output.Path),
 			}
 		}
-		return 0, nil
+		return nil
 	}
 	report := s.remoteReport()
 	o.pending = true
@@ -87,11 +88,12 @@ func (o *output) add(src *source) (int, error) {
 		Nano:        src.header.Nano,
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	o.order.nano = append(o.order.nano, src.header.Nano)
+	o.numbers[src] = number
 	o.unnamed = append(o.unnamed, unnamed{s.instance, report.Connection})
-	return number, nil
+	return nil
 }
 
 // rename names an instance that came back for the address that it has now.
@@ -168,7 +170,11 @@ func hostOf(address string) string {
 	return host
 }
 
+// writeRun writes records of a source that was added.
 func (o *output) writeRun(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
+	if err := o.writeNames(); err != nil {
+		return 0, err
+	}
 	o.order.note(o.size(), recs)
 	switch {
 	case o.pcap != nil:
@@ -176,26 +182,26 @@ func (o *output) writeRun(src *source, b *merge.Batch, recs []merge.Record) (int
 	case src.gap != nil:
 		return o.writeAfterGap(src, b, recs)
 	}
-	return o.pcapng.WriteRun(src.number, b, recs)
+	return o.pcapng.WriteRun(o.numbers[src], b, recs)
 }
 
 // writeAfterGap says so on the first packet after a gap. Some of before it may still have been waiting.
 func (o *output) writeAfterGap(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
 	first := slices.IndexFunc(recs, func(r merge.Record) bool { return r.Time > src.gap.after })
 	if first < 0 {
-		return o.pcapng.WriteRun(src.number, b, recs)
+		return o.pcapng.WriteRun(o.numbers[src], b, recs)
 	}
-	n, err := o.pcapng.WriteRun(src.number, b, recs[:first])
+	n, err := o.pcapng.WriteRun(o.numbers[src], b, recs[:first])
 	if err != nil {
 		return n, err
 	}
 	text := src.gap.text
 	src.gap = nil
-	one, err := o.pcapng.WriteCommented(src.number, b, recs[first], text)
+	one, err := o.pcapng.WriteCommented(o.numbers[src], b, recs[first], text)
 	if err != nil {
 		return n + one, err
 	}
-	rest, err := o.pcapng.WriteRun(src.number, b, recs[first+1:])
+	rest, err := o.pcapng.WriteRun(o.numbers[src], b, recs[first+1:])
 	return n + one + rest, err
 }
 
@@ -206,13 +212,14 @@ func (o *output) interim(src *source, stats merge.SourceStats, now time.Time) er
 	}
 	src.told = stats.Pushed
 	delivered := uint64(stats.Pushed)
-	return o.pcapng.WriteStatistics(src.number, merge.Statistics{Time: now, Start: o.started, Delivered: &delivered})
+	return o.pcapng.WriteStatistics(o.numbers[src], merge.Statistics{Time: now, Start: o.started, Delivered: &delivered})
 }
 
 // final writes what is known of a source in the end. As dumpcap does, what passed the filter stands as received and what
 // the kernel dropped as dropped by the interface, too: that is where Wireshark looks for it.
 func (o *output) final(src *source, stats merge.SourceStats) error {
-	if o.pcapng == nil {
+	number, ok := o.numbers[src]
+	if o.pcapng == nil || !ok {
 		return nil
 	}
 	now := time.Now()
@@ -222,7 +229,7 @@ func (o *output) final(src *source, stats merge.SourceStats) error {
 		f, d := uint64(filtered), uint64(dropped)
 		s.Received, s.FilterAccepted, s.Dropped, s.OSDropped = &f, &f, &d, &d
 	}
-	return o.pcapng.WriteStatistics(src.number, s)
+	return o.pcapng.WriteStatistics(number, s)
 }
 
 // Sizes of what stands around a packet's bytes, and an upper bound of a final statistics block.
@@ -291,7 +298,14 @@ func (o *output) flush() error {
 // abandon forgets what has not been written yet.
 func (o *output) abandon() { o.file.abandoned = true }
 
-func (o *output) explain(err error) error { return o.file.explain(err) }
+// explain says what is wrong with the file in plain words, once.
+func (o *output) explain(err error) error {
+	var said *Error
+	if errors.As(err, &said) {
+		return err
+	}
+	return o.file.explain(err)
+}
 
 // errReaderGone is how a pipe breaks when nobody reads it any more.
 var errReaderGone error = syscall.EPIPE

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -23,6 +24,7 @@ type pump struct {
 	written int64     // records
 	recent  []written // the last runs, which may still stand in the writer's buffer
 	err     error     // how the output broke
+	others  outputs   // beside the one that is being written
 
 	unordered error // why late packets could not be put in their place
 
@@ -38,7 +40,6 @@ type source struct {
 	opened bool         // it has a header
 	ended  bool         // nothing more comes
 	header merge.Header // of its stream
-	number int          // of its interface in the output
 	gap    *gap         // there is one before its next packet
 	told   int64        // records that its last statistics counted
 	lost   written      // of those written, what the output then lost because it broke
@@ -65,6 +66,7 @@ var errLimit = errors.New("limit reached")
 
 func newPump(r *run) *pump {
 	p := &pump{run: r, merger: merge.NewMerger(r.cfg.mergerConfig()), of: make(map[*stream]*source)}
+	p.others.parts = make(map[*instance]*output)
 	now := time.Now()
 	for _, in := range r.all() {
 		for _, s := range in.streams {
@@ -177,13 +179,12 @@ func (p *pump) unfit(src *source, err error) {
 }
 
 // describe adds a source to the output, which is made for the first one.
-func (p *pump) describe(src *source) (err error) {
+func (p *pump) describe(src *source) error {
 	if p.output == nil {
-		p.output = newOutput(p.run.out, p.run.cfg, src.header)
+		p.output = newOutput(p.nextFile(time.Now()), p.run.cfg, src.header)
 		p.statistics = time.Now().Add(statisticsEvery)
 	}
-	src.number, err = p.output.add(src)
-	return err
+	return p.output.add(src)
 }
 
 // settled says whether each stream captures, or has ended without.
@@ -226,7 +227,7 @@ func (p *pump) begin() {
 			return
 		}
 	}
-	p.output = newOutput(p.run.out, p.run.cfg, header)
+	p.output = newOutput(p.nextFile(time.Now()), p.run.cfg, header)
 }
 
 func (p *pump) openSources() (open []*source) {
@@ -283,7 +284,7 @@ func (p *pump) atFlush(now time.Time) {
 		return
 	}
 	p.flushBy = time.Time{}
-	p.outcome(p.output.flush())
+	p.outcome(errors.Join(p.output.flush(), p.flushOthers()))
 	if p.err == nil {
 		p.recent = p.recent[:0]
 	}
@@ -317,13 +318,29 @@ func (p *pump) patience(now time.Time) time.Duration {
 
 // WriteRun is the merger's way out: records of one source, in order. It is a merge.Sink.
 func (p *pump) WriteRun(id merge.SourceID, b *merge.Batch, recs []merge.Record) (int, error) {
-	src := p.sources[id]
-	if err := p.output.writeNames(); err != nil {
-		return 0, err
+	src, done := p.sources[id], 0
+	for done < len(recs) {
+		o, n, err := p.placeOf(recs[done:])
+		if err != nil {
+			return done, err
+		}
+		n, err = p.writeTo(o, src, b, recs[done:done+n])
+		if done += n; err != nil {
+			return done, err
+		}
 	}
+	return done, nil
+}
+
+// writeTo writes records to one of the output's files, and to that of their instance.
+func (p *pump) writeTo(o *output, src *source, b *merge.Batch, recs []merge.Record) (int, error) {
 	fit := p.fitting(src, recs)
-	n, err := p.output.writeRun(src, b, recs[:fit])
+	gap := src.gap
+	n, err := o.writeRun(src, b, recs[:fit])
 	p.count(src, recs[:n])
+	if err == nil {
+		err = p.writePart(src, gap, b, recs[:n])
+	}
 	if err == nil && n < len(recs) {
 		err = errLimit
 	}
@@ -339,7 +356,7 @@ func (p *pump) fitting(src *source, recs []merge.Record) int {
 	if cfg.MaxSize == 0 {
 		return len(recs)
 	}
-	left := cfg.MaxSize - p.output.size() - p.output.reserve(src)
+	left := cfg.MaxSize - p.size() - p.output.reserve(src)
 	for i, rec := range recs {
 		if left -= p.output.cost(rec); left < 0 {
 			return i
@@ -432,8 +449,11 @@ func (p *pump) finish() error {
 	if p.err == nil {
 		p.order()
 	}
-	if err := p.run.out.close(p.output.whole()); err != nil && p.err == nil {
+	if err := p.output.file.close(p.output.whole()); err != nil && p.err == nil {
 		p.err = p.output.explain(err)
+	}
+	if err := p.closeOthers(); err != nil && p.err == nil {
+		p.err = err
 	}
 	p.uncount()
 	return p.err
@@ -446,29 +466,29 @@ func (p *pump) close() {
 		p.output.abandon()
 		return
 	}
-	p.outcome(p.output.writeNames())
-	for _, src := range p.openSources() {
-		if err := p.output.final(src, p.merger.Stats(src.id)); err != nil {
-			p.fail(p.output.explain(err))
-			return
-		}
-	}
-	if err := p.output.flush(); err != nil {
+	if err := p.complete(p.output); err != nil {
 		p.fail(p.output.explain(err))
 	}
 }
 
-// order puts late packets in their place. That it does not is no failure of the capture: every packet is in the file.
-func (p *pump) order() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
+// untilCut is a context that ends when the caller wants to wait no longer. What cancel returns must be called.
+func (r *run) untilCut() (ctx context.Context, cancel func()) {
+	ctx, end := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		select {
-		case <-p.run.cfg.Cut:
-			cancel()
+		case <-r.cfg.Cut:
+			end()
 		case <-ctx.Done():
 		}
-	}()
+	})
+	return ctx, func() { end(); watching.Wait() }
+}
+
+// order puts late packets in their place. That it does not is no failure of the capture: every packet is in the file.
+func (p *pump) order() {
+	ctx, cancel := p.run.untilCut()
+	defer cancel()
 	if p.output.order.disordered() && p.output.size() > longRewrite {
 		p.run.emit(Event{Kind: Note, Text: "Putting late packets in their place"})
 	}

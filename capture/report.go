@@ -56,12 +56,14 @@ type Report struct {
 
 // OutputReport is what was written.
 type OutputReport struct {
-	Path    string `json:"path"` // "-" = standard output; "" = nothing was written
-	Format  string `json:"format"`
-	Packets int64  `json:"packets"`
-	Bytes   int64  `json:"bytes"`    // of the whole file
-	InOrder bool   `json:"in_order"` // strict time order: nothing was late, or it has been put in its place
-	Problem string `json:"problem"`  // why late packets were not put in their place
+	Path    string   `json:"path"`    // "-" = standard output; "" = nothing was written
+	Files   []string `json:"files"`   // of a rotated output, and of single instances
+	Removed int      `json:"removed"` // files of a rotated output that were not kept
+	Format  string   `json:"format"`
+	Packets int64    `json:"packets"`
+	Bytes   int64    `json:"bytes"`    // of the whole file
+	InOrder bool     `json:"in_order"` // strict time order: nothing was late, or it has been put in its place
+	Problem string   `json:"problem"`  // why late packets were not put in their place
 }
 
 // InstanceReport is one instance's part.
@@ -121,14 +123,21 @@ func (r *run) report(p *pump) Report {
 			rep.Bytes += iface.Bytes
 		}
 	}
-	if p.output != nil && r.out.fd != nil {
+	if p.output != nil && p.output.file.fd != nil {
 		rep.Output.Path = r.out.Path
+		rep.Output.Files, rep.Output.Removed = p.others.list(), p.others.removed
 		if r.out.File != nil {
 			rep.Output.Path = "-"
 		}
 		rep.Output.Packets = rep.Packets
-		rep.Output.Bytes = p.output.whole()
-		rep.Output.InOrder = !p.output.order.disordered()
+		rep.Output.Bytes = p.others.size + p.output.whole()
+		rep.Output.InOrder = !p.output.order.disordered() && !p.others.messy && !p.others.strayed
+		if p.unordered == nil {
+			p.unordered = p.others.reason
+		}
+		if p.unordered == nil && p.others.strayed {
+			p.unordered = errStrayed
+		}
 		if p.unordered != nil {
 			rep.Output.Problem = reason(p.unordered)
 		}

@@ -29,6 +29,10 @@ func captureFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "duration", Aliases: []string{"d"}, Usage: "stop after `D` (like 90s, 5m) of capturing on all instances", DefaultText: "no limit"},
 		&cli.Int64Flag{Name: "count", Aliases: []string{"c"}, Usage: "stop after exactly `N` packets", DefaultText: "no limit"},
 		&cli.StringFlag{Name: "max-size", Usage: "stop before the output is larger than `SIZE` (like 500MB, 2GiB)", DefaultText: "no limit"},
+		&cli.StringFlag{Name: "rotate-size", Usage: "begin a new file after `SIZE`; names are made of the output's: all_00001_20261122T101112Z.pcapng", DefaultText: "one file"},
+		&cli.DurationFlag{Name: "rotate-interval", Usage: "begin a new file after `D` of packets", DefaultText: "one file"},
+		&cli.IntFlag{Name: "rotate-keep", Usage: "keep the last `N` files", DefaultText: "all"},
+		&cli.BoolFlag{Name: "per-instance", DisableDefaultText: true, Usage: "write a file for each instance, too: all.web1.pcapng"},
 		&cli.DurationFlag{Name: "grace", Value: 5 * time.Second, Usage: "give instances `D` to end after ^C"},
 		&cli.DurationFlag{Name: "window", Value: 500 * time.Millisecond, Usage: "put packets in place that arrive up to `D` late"},
 		&cli.StringFlag{Name: "buffer", Value: "256MiB", Usage: "hold at most `SIZE` of packets that wait to be put in order"},
@@ -58,8 +62,9 @@ func captureConfig(c *cli.Context) (capture.Config, error) {
 	maxSize, err3 := parseSize("max-size", c.String("max-size"))
 	buffer, err4 := parseSize("buffer", c.String("buffer"))
 	helperBuffer, err5 := parseSize("helper-buffer", c.String("helper-buffer"))
-	err6 := checkNumbers(c)
-	if err := firstOf(err, err2, err3, err4, err5, err6); err != nil {
+	rotateSize, err6 := parseSize("rotate-size", c.String("rotate-size"))
+	err7 := checkNumbers(c)
+	if err := firstOf(err, err2, err3, err4, err5, err6, err7); err != nil {
 		return capture.Config{}, err
 	}
 	cfg := capture.Config{
@@ -75,6 +80,8 @@ func captureConfig(c *cli.Context) (capture.Config, error) {
 		Duration:       c.Duration("duration"),
 		Count:          c.Int64("count"),
 		MaxSize:        maxSize,
+		Rotation:       capture.Rotation{Size: rotateSize, Interval: c.Duration("rotate-interval"), Keep: c.Int("rotate-keep")},
+		PerInstance:    c.Bool("per-instance"),
 		ConnectTimeout: c.Duration("connect-timeout"),
 		Grace:          c.Duration("grace"),
 		Window:         c.Duration("window"),
@@ -100,13 +107,16 @@ func firstOf(errs ...error) error {
 
 // checkNumbers refuses values that have no meaning, before they get one by chance.
 func checkNumbers(c *cli.Context) error {
-	for _, name := range []string{"duration", "grace", "window", "connect-timeout"} {
+	for _, name := range []string{"duration", "grace", "window", "connect-timeout", "rotate-interval"} {
 		if c.IsSet(name) && c.Duration(name) <= 0 {
 			return invalid(name, c.Duration(name).String(), "a time above zero, like 500ms, 10s or 5m")
 		}
 	}
 	if c.IsSet("count") && c.Int64("count") <= 0 {
 		return invalid("count", fmt.Sprint(c.Int64("count")), "a number above zero")
+	}
+	if n := c.Int("rotate-keep"); c.IsSet("rotate-keep") && n <= 0 {
+		return invalid("rotate-keep", fmt.Sprint(n), "a number above zero")
 	}
 	if n := c.Int("snaplen"); n < 0 || n > math.MaxInt32 {
 		return invalid("snaplen", fmt.Sprint(n), "a number of bytes, or 0 for the helper's own limit")

@@ -139,6 +139,10 @@ func printSaved(w io.Writer, report capture.Report) {
 	if report.End == capture.EndRequired {
 		fmt.Fprintln(w, "Ended early: an instance failed, and --require-all was given.")
 	}
+	if len(out.Files) > 0 {
+		printFiles(w, out)
+		return
+	}
 	switch out.Path {
 	case "":
 		fmt.Fprintln(w, "Nothing was captured, and no file was written.")
@@ -149,5 +153,20 @@ func printSaved(w io.Writer, report capture.Report) {
 			return // somebody has removed it, which is said elsewhere
 		}
 		fmt.Fprintf(w, "Saved capture to '%s' (%s, %s).\n", out.Path, count(int(out.Packets), "packet"), humanize.Bytes(uint64(out.Bytes)))
+	}
+}
+
+// printFiles says where a capture in several files is.
+func printFiles(w io.Writer, out capture.OutputReport) {
+	where := fmt.Sprintf("'%s' to '%s'", out.Files[0], out.Files[len(out.Files)-1])
+	if len(out.Files) == 1 {
+		where = fmt.Sprintf("'%s'", out.Files[0])
+	}
+	if _, err := os.Stat(out.Path); err == nil {
+		where = fmt.Sprintf("'%s', and to %s", out.Path, where)
+	}
+	fmt.Fprintf(w, "Saved capture to %s (%s, %s).\n", where, count(int(out.Packets), "packet"), humanize.Bytes(uint64(out.Bytes)))
+	if out.Removed > 0 {
+		fmt.Fprintf(w, "Of these files the oldest %d were removed, as --rotate-keep says.\n", out.Removed)
 	}
 }
