@@ -1,8 +1,6 @@
 package capture
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/sshpcap/sshpcap/internal/newfile"
 )
 
 // Output says where the packets go.
@@ -132,7 +132,7 @@ func (f *file) opened() (*os.File, error) {
 	case f.Overwrite:
 		return f.replace()
 	}
-	return create(f.Path)
+	return newfile.Create(f.Path)
 }
 
 // stopWaiting ends the waiting for somebody who reads a FIFO.
@@ -156,20 +156,10 @@ func (f *file) hurry() {
 // lastMoment is for a reader that reads to take what is left.
 const lastMoment = 500 * time.Millisecond
 
-// create makes a new file that only its owner can read, whatever the umask. It follows no link and takes no file that
-// somebody else has put there in the meantime.
-func create(path string) (*os.File, error) {
-	fd, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return fd, fd.Chmod(0o600)
-}
-
 // replace puts a new file in the place of the old one, in one step.
 func (f *file) replace() (*os.File, error) {
-	temporary := hiddenName(f.Path)
-	fd, err := create(temporary)
+	temporary := newfile.Hidden(f.Path)
+	fd, err := newfile.Create(temporary)
 	if err != nil {
 		return nil, err
 	}
@@ -177,13 +167,6 @@ func (f *file) replace() (*os.File, error) {
 		return nil, errors.Join(err, fd.Close(), os.Remove(temporary))
 	}
 	return fd, nil
-}
-
-// hiddenName is one beside path that nobody else has.
-func hiddenName(path string) string {
-	var unique [6]byte
-	rand.Read(unique[:])
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+hex.EncodeToString(unique[:]))
 }
 
 // live says whether somebody may be reading along.

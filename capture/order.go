@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sshpcap/sshpcap/internal/newfile"
 	"github.com/sshpcap/sshpcap/merge"
 )
 
@@ -58,19 +59,19 @@ func (o *output) putInOrder(ctx context.Context) error {
 		return err
 	}
 	defer old.Close()
-	fresh, err := newReplacement(f.Path)
+	fresh, err := newfile.New(f.Path)
 	if err != nil {
 		return err
 	}
-	defer fresh.discard()
+	defer fresh.Discard()
 	if err := o.rewrite(ctx, old, fresh.File); err != nil {
 		return err
 	}
-	if err := fresh.take(old); err != nil {
+	if err := takePlace(fresh, old, f.Path); err != nil {
 		return err
 	}
 	_ = f.fd.Close() // it has no name any more
-	f.fd, o.order.done = fresh.keep(), true
+	f.fd, o.order.done = fresh.Keep(), true
 	return nil
 }
 
@@ -135,72 +136,17 @@ func sameFile(a, b *os.File) bool {
 	return err == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// replacement is a new file that takes an old one's place when it is complete. Until then it has no name where the
-// system can make such files, so that nothing is left of it if we are killed.
-type replacement struct {
-	*os.File
-	path string // whose place it takes
-	name string // of its own; "" = none yet
-	kept bool
-}
-
-func newReplacement(path string) (*replacement, error) {
-	if fd, err := openNameless(filepath.Dir(path)); err == nil {
-		return &replacement{File: fd, path: path}, nil
-	}
-	r := &replacement{path: path, name: hiddenName(path)}
-	var err error
-	r.File, err = create(r.name)
-	return r, err
-}
-
-// take puts the file in the place of old, with its rights.
-func (r *replacement) take(old *os.File) error {
+// takePlace puts the file in the place of old, with its rights.
+func takePlace(fresh *newfile.File, old *os.File, path string) error {
 	info, err := old.Stat()
+	if err == nil {
+		err = errors.Join(fresh.Chmod(info.Mode().Perm()), fresh.Sync())
+	}
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.Chmod(info.Mode().Perm()), r.Sync()); err != nil {
-		return err
-	}
-	if there, err := os.Stat(r.path); err != nil || !os.SameFile(there, info) {
+	if there, err := os.Stat(path); err != nil || !os.SameFile(there, info) {
 		return errors.Join(err, errRemoved)
 	}
-	if r.name == "" {
-		name := hiddenName(r.path)
-		if err := giveName(r.File, name); err != nil {
-			return err
-		}
-		r.name = name
-	}
-	if err := os.Rename(r.name, r.path); err != nil {
-		return err
-	}
-	r.name = ""
-	return syncDirectory(filepath.Dir(r.path))
-}
-
-// keep gives the file to the caller.
-func (r *replacement) keep() *os.File {
-	r.kept = true
-	return r.File
-}
-
-// discard removes what has not taken a place.
-func (r *replacement) discard() {
-	if r.name != "" {
-		_ = os.Remove(r.name)
-	}
-	if !r.kept {
-		_ = r.Close()
-	}
-}
-
-// syncDirectory makes a rename last. Not every system can, and what was renamed is valid either way.
-func syncDirectory(dir string) error {
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync()
-		_ = d.Close()
-	}
-	return nil
+	return fresh.Replace()
 }

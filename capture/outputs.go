@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sshpcap/sshpcap/internal/newfile"
 	"github.com/sshpcap/sshpcap/merge"
 )
 
@@ -38,13 +39,6 @@ type outputs struct {
 	messy   bool      // a closed file is not in order
 	reason  error     // why
 	parts   map[*instance]*output
-}
-
-// rotatedName is the name of one file of a rotated output: capture_00001_20261122T101112Z.pcapng.
-func rotatedName(path string, number int, first time.Time) string {
-	ext := filepath.Ext(path)
-	stamp := first.UTC().Format("20060102T150405Z")
-	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(path, ext), number, stamp, ext)
 }
 
 // partName is the name of the file of one instance: capture.shop-web-0.pcapng.
@@ -209,7 +203,7 @@ func (p *pump) nextFile(first time.Time) *file {
 		return p.run.out
 	}
 	p.others.made++
-	path := rotatedName(p.run.out.Path, p.others.made, first)
+	path := newfile.Rotated(p.run.out.Path, p.others.made, first)
 	p.others.names = append(p.others.names, path)
 	for keep := p.run.cfg.Rotation.Keep; keep > 0 && len(p.others.names) > keep; {
 		p.removeOldest()

@@ -23,13 +23,15 @@ var rules = map[string]struct {
 	imports []string
 	tests   []string // and its tests, beside
 }{
-	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "sshx", "remote", "merge", "internal/demo"}, tests: []string{"internal/sshserver"}},
+	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "files", "sshx", "remote", "merge", "internal/demo"}, tests: []string{"internal/sshserver"}},
 	"cf":                 {imports: []string{"sshx"}, tests: []string{"cf", "internal/cftest/api", "internal/cftest/container"}},
 	"cf/plugin":          {tests: []string{"cf/plugin", "internal/cftest/fakecf"}},
-	"capture":            {imports: []string{"sshx", "remote", "merge"}, tests: []string{"capture", "internal/sshserver", "internal/demo"}},
+	"capture":            {imports: []string{"sshx", "remote", "merge", "internal/newfile"}, tests: []string{"capture", "internal/sshserver", "internal/demo"}},
 	"sshx":               {tests: []string{"sshx", "internal/sshserver"}},
 	"remote":             {tests: []string{"remote", "internal/cftest/container"}},
 	"merge":              {tests: []string{"merge"}},
+	"files":              {imports: []string{"merge", "internal/newfile"}, tests: []string{"files"}},
+	"internal/newfile":   {},
 	"internal/sshserver": {tests: []string{"internal/sshserver"}},
 	"internal/demo":      {imports: []string{"internal/sshserver"}, tests: []string{"internal/demo", "remote", "merge"}},
 	"tests":              {tests: []string{"tests/bed", "internal/cftest/api", "internal/cftest/container", "internal/cftest/fakecf"}},
