@@ -36,7 +36,7 @@ demo: build ## capture on three built-in instances into demo.pcapng
 	bin/sshpcap demo --overwrite -o demo.pcapng
 
 bench: ## run the benchmarks (BENCH=regexp)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./merge ./capture ./sshx
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./merge ./files ./capture ./sshx
 
 fuzz: ## run every fuzz test for FUZZTIME (30s) each
 	tests/fuzz.sh $(FUZZTIME)

@@ -37,24 +37,28 @@ func flagTable(flags []cli.Flag) string {
 }
 
 func TestReadmeHasTheFlags(t *testing.T) {
-	const path, begin, end = "../../README.md", "<!-- flags of capture: made by go test ./cmd/sshpcap -update -->\n", "<!-- end of flags -->"
+	const path = "../../README.md"
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := strings.Cut(string(raw), begin)
-	got, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("the README has no place for the flags")
+	text := string(raw)
+	for command, flags := range map[string][]cli.Flag{"capture": captureFlags(), "merge": mergeFlags()} {
+		begin, end := "<!-- flags of "+command+": made by go test ./cmd/sshpcap -update -->\n", "<!-- end of flags -->"
+		before, rest, ok := strings.Cut(text, begin)
+		_, after, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("the README has no place for the flags of %s", command)
+		}
+		text = before + begin + flagTable(flags) + end + after
 	}
-	want := flagTable(captureFlags())
-	if got == want {
+	if text == string(raw) {
 		return
 	}
 	if !*update {
-		t.Fatal("the README's flag table is old: go test ./cmd/sshpcap -update")
+		t.Fatal("a flag table of the README is old: go test ./cmd/sshpcap -update")
 	}
-	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/files"
+)
+
+func mergeCommand(signals *signals) *cli.Command {
+	return &cli.Command{
+		Name:      "merge",
+		Usage:     "merge capture files into one in time order",
+		ArgsUsage: "FILE…",
+		Description: "Each FILE is pcap or pcapng, or one of them compressed with gzip or zstd, whatever its name; - is standard\n" +
+			"input. None needs to be in order. What makes no sense ends a file: all before it is used, the place is named, and\n" +
+			"the exit status is 3.",
+		Flags:        mergeFlags(),
+		OnUsageError: usage,
+		Action:       func(c *cli.Context) error { return runMerge(c, signals) },
+	}
+}
+
+// mergeFlags are the flags of merge. The README's table is made from them.
+func mergeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "merged.pcapng", Usage: "write to `FILE`, which appears when it is complete; - is standard output"},
+		&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the output, pcap or pcapng", DefaultText: "by the output's name"},
+		&cli.BoolFlag{Name: "overwrite", DisableDefaultText: true, Usage: "replace an existing output"},
+		&cli.StringFlag{Name: "dedup", Value: "none", Usage: "`HOW` to mark packets that another interface has, too: exact = by a comment, if all bytes are the same; none is dropped"},
+		&cli.DurationFlag{Name: "dedup-window", Value: 10 * time.Millisecond, Usage: "look for them up to `D` before"},
+		&cli.StringFlag{Name: "rotate-size", Usage: "begin a new file after `SIZE`; names are made of the output's: all_00001_20261122T101112Z.pcapng", DefaultText: "one file"},
+		&cli.DurationFlag{Name: "rotate-interval", Usage: "begin a new file after `D` of packets", DefaultText: "one file"},
+		&cli.IntFlag{Name: "rotate-keep", Usage: "keep the last `N` files", DefaultText: "all"},
+		&cli.StringFlag{Name: "temp-dir", Usage: "put what does not fit into memory into `DIR`", DefaultText: "the system's"},
+		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "show progress as a `KIND` of bar, or none; auto = bar on a terminal, else none"},
+		&cli.BoolFlag{Name: "quiet", DisableDefaultText: true, Aliases: []string{"q"}, Usage: "print only problems"},
+	}
+}
+
+func runMerge(c *cli.Context, signals *signals) error {
+	cfg, err := mergeConfig(c)
+	if err != nil {
+		return err
+	}
+	show, err := newMergeBar(c.String("progress"), c.Bool("quiet"), cfg.Progress)
+	if err != nil {
+		return err
+	}
+	show.begin()
+	report, err := files.Merge(signals.ctx, cfg)
+	show.end()
+	return exit(mergeStatus(report, err, c.Bool("quiet")))
+}
+
+// mergeConfig makes a merge's configuration of flags and arguments.
+func mergeConfig(c *cli.Context) (files.Config, error) {
+	format, err := parseFormat(c.String("format"), c.String("output"))
+	rotateSize, err2 := parseSize("rotate-size", c.String("rotate-size"))
+	err3 := checkMerge(c)
+	if err := firstOf(err, err2, err3); err != nil {
+		return files.Config{}, err
+	}
+	cfg := files.Config{
+		Inputs:         c.Args().Slice(),
+		Stdin:          os.Stdin,
+		Path:           c.String("output"),
+		Overwrite:      c.Bool("overwrite"),
+		RotateSize:     rotateSize,
+		RotateInterval: c.Duration("rotate-interval"),
+		RotateKeep:     c.Int("rotate-keep"),
+		Application:    "sshpcap " + programVersion(),
+		TempDir:        c.String("temp-dir"),
+		Progress:       new(files.Progress),
+	}
+	if format == capture.Pcap {
+		cfg.Format = files.Pcap
+	}
+	if c.String("dedup") == "exact" {
+		cfg.Dedup = c.Duration("dedup-window")
+	}
+	return cfg, checkMergeOutput(&cfg)
+}
+
+// checkMerge refuses what makes no sense.
+func checkMerge(c *cli.Context) error {
+	format, _ := parseFormat(c.String("format"), c.String("output"))
+	rotates := c.IsSet("rotate-size") || c.IsSet("rotate-interval")
+	stdin := 0
+	for _, name := range c.Args().Slice() {
+		if name == "-" {
+			stdin++
+		}
+	}
+	switch how := c.String("dedup"); {
+	case c.NArg() == 0:
+		return &usageError{"there is no file to merge", "sshpcap merge a.pcap b.pcapng -o all.pcapng"}
+	case stdin > 1:
+		return &usageError{"standard input can be read only once", "give - once"}
+	case stdin == 1 && term.IsTerminal(int(os.Stdin.Fd())):
+		return &usageError{"standard input is a terminal", "give packets to it: … | sshpcap merge - …"}
+	case how != "none" && how != "exact":
+		return invalid("dedup", how, "none or exact")
+	case how == "exact" && format == capture.Pcap:
+		return &usageError{"a pcap file has no place for the marks of --dedup", "write pcapng: -o all.pcapng"}
+	case c.Duration("dedup-window") <= 0:
+		return invalid("dedup-window", c.Duration("dedup-window").String(), "a time above zero, like 10ms")
+	case c.IsSet("rotate-interval") && c.Duration("rotate-interval") <= 0:
+		return invalid("rotate-interval", c.Duration("rotate-interval").String(), "a time above zero, like 5m")
+	case c.IsSet("rotate-keep") && c.Int("rotate-keep") <= 0:
+		return invalid("rotate-keep", fmt.Sprint(c.Int("rotate-keep")), "a number above zero")
+	case c.IsSet("rotate-keep") && !rotates:
+		return &usageError{"nothing says when a new file is to begin", "give --rotate-size or --rotate-interval"}
+	case rotates && c.String("output") == "-":
+		return &usageError{"standard output cannot be several files", "name a file with -o"}
+	}
+	return nil
+}
+
+// checkMergeOutput says early what would be a pity to hear late.
+func checkMergeOutput(cfg *files.Config) error {
+	if cfg.Path == "-" || cfg.Path == "/dev/stdout" {
+		if term.IsTerminal(int(os.Stdout.Fd())) {
+			return &usageError{"standard output is a terminal, and packets would spoil it", "name a file with -o, or put a pipe behind: | wireshark -k -i -"}
+		}
+		cfg.Path, cfg.Out = "", os.Stdout
+		return nil
+	}
+	for _, name := range cfg.Inputs {
+		if name != "-" && sameFile(name, cfg.Path) {
+			return &usageError{cfg.Path + " is an input and the output", "name another file with -o"}
+		}
+	}
+	info, err := os.Stat(cfg.Path)
+	switch {
+	case cfg.RotateSize > 0 || cfg.RotateInterval > 0:
+		return nil
+	case err == nil && info.IsDir():
+		return &usageError{cfg.Path + " is a directory", "name a file with -o"}
+	case err == nil && !info.Mode().IsRegular():
+		return openSpecialOutput(cfg)
+	case err == nil && !cfg.Overwrite:
+		return &usageError{cfg.Path + " exists", "use --overwrite, or another -o"}
+	}
+	return nil
+}
+
+// openSpecialOutput lets a FIFO or device be written as a stream.
+func openSpecialOutput(cfg *files.Config) error {
+	f, err := os.OpenFile(cfg.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return &usageError{err.Error(), "name another file with -o"}
+	}
+	cfg.Out = f // closed by the end of the process, which is next
+	return nil
+}
+
+// mergeStatus says what came of a merge, and returns the exit status.
+func mergeStatus(report files.Report, err error, quiet bool) int {
+	var input *files.InputError
+	var types *files.LinkTypeError
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "sshpcap: stopped; there is no output")
+		return exitCut
+	case errors.As(err, &input):
+		printError(os.Stderr, &usageError{input.Error(), "give pcap or pcapng files, also compressed with gzip or zstd"})
+		return exitUsage
+	case errors.As(err, &types):
+		printError(os.Stderr, &usageError{types.Error(), "write pcapng: -o all.pcapng"})
+		return exitUsage
+	case errors.Is(err, fs.ErrExist):
+		printError(os.Stderr, &usageError{err.Error(), "use --overwrite, or another -o"})
+		return exitNothing
+	case err != nil:
+		printError(os.Stderr, &usageError{"the output was not written: " + err.Error(), "check its place, and the space there"})
+		return exitNothing
+	}
+	if !quiet {
+		printMerged(os.Stderr, report)
+	}
+	return printDamage(os.Stderr, report)
+}
+
+func printMerged(w io.Writer, report files.Report) {
+	what := fmt.Sprintf("%s of %s, %s", count(int(report.Packets), "packet"), count(len(report.Inputs), "file"), humanize.Bytes(uint64(report.Size)))
+	switch n := len(report.Files); n {
+	case 0:
+		fmt.Fprintf(w, "Wrote %s.\n", what)
+	case 1:
+		fmt.Fprintf(w, "Saved to '%s' (%s).\n", report.Files[0], what)
+	default:
+		fmt.Fprintf(w, "Saved to %d files, '%s' to '%s' (%s).\n", n, report.Files[0], report.Files[n-1], what)
+	}
+	if report.Removed > 0 {
+		fmt.Fprintf(w, "Of these files the oldest %d were removed, as --rotate-keep says.\n", report.Removed)
+	}
+	if report.Duplicates > 0 {
+		fmt.Fprintf(w, "%s are marked as duplicates.\n", count(int(report.Duplicates), "packet"))
+	}
+	for _, in := range report.Inputs {
+		if !in.Sorted {
+			fmt.Fprintf(w, "%s was not in order; its packets have been put in their place.\n", in.Name)
+		}
+	}
+}
+
+// printDamage names damaged inputs, and returns the exit status.
+func printDamage(w io.Writer, report files.Report) int {
+	status := exitOK
+	for _, in := range report.Inputs {
+		if in.Damage != nil {
+			printError(w, &usageError{in.Damage.Error(), fmt.Sprintf("its first %s are in the output", count(int(in.Packets), "packet"))})
+			status = exitSome
+		}
+	}
+	return status
+}
+
+// mergeBar shows how far a merge is, when it takes long.
+type mergeBar struct {
+	progress *files.Progress
+	on       bool
+	stop     chan struct{} // closed by end
+	done     sync.WaitGroup
+}
+
+const longMerge = time.Second
+
+func newMergeBar(kind string, quiet bool, progress *files.Progress) (*mergeBar, error) {
+	terminal := term.IsTerminal(int(os.Stderr.Fd()))
+	switch kind {
+	case "auto", "bar", "plain", "none":
+	default:
+		return nil, invalid("progress", kind, "auto, bar or none")
+	}
+	return &mergeBar{progress: progress, on: !quiet && (kind == "bar" || kind == "auto" && terminal), stop: make(chan struct{})}, nil
+}
+
+func (b *mergeBar) begin() {
+	if !b.on {
+		return
+	}
+	b.done.Go(func() {
+		late := time.NewTimer(longMerge)
+		defer late.Stop()
+		select {
+		case <-b.stop:
+			return
+		case <-late.C:
+			b.show()
+		}
+	})
+}
+
+// show draws until the merge ends. It looks at the progress: nothing is drawn by whoever merges.
+func (b *mergeBar) show() {
+	total := b.progress.Total.Load()
+	if total == 0 {
+		total = -1
+	}
+	bar := progressbar.NewOptions64(total, progressbar.OptionSetWriter(struct{ io.Writer }{os.Stderr}), progressbar.OptionShowBytes(true),
+		progressbar.OptionUseANSICodes(true), progressbar.OptionSetSpinnerChangeInterval(0), progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish())
+	tick := time.NewTicker(barEvery)
+	defer tick.Stop()
+	for {
+		bar.Describe(count(int(b.progress.Packets.Load()), "packet"))
+		_ = bar.Set64(min(b.progress.Read.Load(), max(total-1, 0)))
+		select {
+		case <-tick.C:
+		case <-b.stop:
+			_ = bar.Clear()
+			return
+		}
+	}
+}
+
+func (b *mergeBar) end() {
+	close(b.stop)
+	b.done.Wait()
+}

@@ -1,0 +1,268 @@
+package files
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// source is where an input comes from.
+type source struct {
+	name   string
+	from   io.Reader // nil: the file of that name
+	report int       // which InputReport is about it; -1 = none
+}
+
+// chunk is what an input hands over at once: events, and behind them packets. It belongs to whoever has it, who gives
+// it back with release.
+type chunk struct {
+	events  []event
+	batch   *merge.Batch // nil = no packets
+	iface   int          // of all packets, by the input's own count
+	ifaces  []int        // of each packet, instead; nil = they are of one
+	options []packetOptions
+	damage  *Damage // what comes behind it cannot be used; nothing does
+	release func()
+}
+
+// packetOptions are those of one packet: pcapng's, little-endian.
+type packetOptions struct {
+	record int
+	bytes  []byte
+}
+
+// event is a block that is no packet.
+type event struct {
+	kind  uint32
+	iface iface  // blockInterface
+	body  []byte // of others, little-endian; statistics: behind the interface's number, which is number
+	from  int    // statistics: of the interface, by the input's own count
+}
+
+// iface describes an interface as it goes into the output.
+type iface struct {
+	merge.Interface
+	options []byte
+	input   string
+}
+
+// decoder frames an input. next returns io.EOF at its clean end; what is damaged ends with a chunk that says so.
+type decoder interface {
+	next() (*chunk, error)
+}
+
+// opened is an input that is being read.
+type opened struct {
+	decoder
+	format string
+	close  func()
+}
+
+// open opens an input and finds out, by its first bytes, what it is.
+func (s source) open(read *atomic.Int64, size int) (*opened, error) {
+	raw, closeFile := s.from, func() {}
+	if raw == nil {
+		f, err := os.Open(s.name)
+		if err != nil {
+			return nil, err
+		}
+		raw, closeFile = f, func() { f.Close() }
+	}
+	o, err := s.decode(&counter{raw, read}, size)
+	if err != nil {
+		closeFile()
+		return nil, err
+	}
+	closeDecoder := o.close
+	o.close = func() { closeDecoder(); closeFile() }
+	return o, nil
+}
+
+// counter counts what is read, and gives no more at once than its user has room for.
+type counter struct {
+	r    io.Reader
+	read *atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.read != nil {
+		c.read.Add(int64(n))
+	}
+	return n, err
+}
+
+var (
+	gzipMagic   = []byte{0x1f, 0x8b}
+	zstdMagic   = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
+)
+
+// decode finds out what r is.
+func (s source) decode(r io.Reader, size int) (*opened, error) {
+	head, r, err := peek(r)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{close: func() {}}
+	suffix := ""
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		z, err := gzip.NewReader(bufio.NewReaderSize(r, 64<<10))
+		if err != nil {
+			return nil, err
+		}
+		r, suffix = z, ", gzip"
+	case bytes.Equal(head, zstdMagic):
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		r, suffix, o.close = z, ", zstd", z.Close
+	}
+	if suffix != "" {
+		if head, r, err = peek(r); err != nil {
+			o.close()
+			return nil, err
+		}
+	}
+	if bytes.Equal(head, pcapngMagic) {
+		o.format, o.decoder = "pcapng"+suffix, newPcapng(s.name, r, size)
+		return o, nil
+	}
+	o.format = "pcap" + suffix
+	if o.decoder, err = newPcap(s.name, r, size); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// peek reads the first four bytes, and returns a reader that gives them again.
+func peek(r io.Reader) ([]byte, io.Reader, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(r, head)
+	if err == io.EOF {
+		return nil, nil, fmt.Errorf("%w: it is empty", ErrNoCapture)
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, err
+	}
+	return head[:n], &prefixed{head[:n], r}, nil
+}
+
+// prefixed gives some bytes before those of r.
+type prefixed struct {
+	head []byte
+	r    io.Reader
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.head) == 0 {
+		return p.r.Read(b)
+	}
+	n := copy(b, p.head)
+	p.head = p.head[n:]
+	return n, nil
+}
+
+// probe says whether a file is a capture, and how large it is. What is no regular file can be read only once.
+func probe(name string) (int64, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return 0, err
+	case info.IsDir():
+		return 0, errors.New("is a directory")
+	case !info.Mode().IsRegular():
+		return 0, nil
+	}
+	o, err := source{name: name}.open(nil, 4<<10)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return 0, err
+	}
+	o.close()
+	return info.Size(), nil
+}
+
+// pcapDecoder frames a pcap file.
+type pcapDecoder struct {
+	name   string
+	reader *merge.Reader
+	header merge.Header
+	off    int64
+	told   bool // the interface
+	ended  bool // by damage
+}
+
+// limited gives at most size bytes at once, which bounds what a merge.Reader takes.
+type limited struct {
+	r    io.Reader
+	size int
+}
+
+func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
+
+func newPcap(name string, r io.Reader, size int) (*pcapDecoder, error) {
+	d := &pcapDecoder{name: name, reader: merge.NewReader(&limited{r, size}), off: 24}
+	var err error
+	d.header, err = d.reader.ReadHeader()
+	var format *merge.FormatError
+	switch {
+	case errors.As(err, &format):
+		return nil, ErrNoCapture
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("%w: it is cut off in its header", ErrNoCapture)
+	}
+	return d, err
+}
+
+func (d *pcapDecoder) next() (*chunk, error) {
+	c := &chunk{release: func() {}}
+	if !d.told {
+		d.told = true
+		c.events = []event{{kind: blockInterface, iface: iface{
+			Interface: merge.Interface{LinkType: d.header.LinkType, Snaplen: d.header.Snaplen, Nano: d.header.Nano},
+			options:   merge.AppendText(nil, optionName, d.name), input: d.name,
+		}}}
+		return c, nil
+	}
+	if d.ended {
+		return nil, io.EOF
+	}
+	b, err := d.reader.Next()
+	if err == nil {
+		d.off += int64(len(b.Data))
+		c.batch, c.release = b, b.Release
+		return c, nil
+	}
+	if err == io.EOF {
+		return nil, io.EOF
+	}
+	d.ended = true
+	c.damage = &Damage{File: d.name, Offset: d.off, Reason: err.Error()}
+	var format *merge.FormatError
+	if errors.As(err, &format) {
+		c.damage.Offset, c.damage.Reason = format.Offset, format.Reason
+	} else if err == merge.ErrTruncated {
+		c.damage.Reason = "its last packet is cut short"
+	}
+	return c, nil
+}

@@ -1,0 +1,89 @@
+package files
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// eachOption gives each option of a list, up to its end or to where it makes no sense.
+func (d *pcapngDecoder) eachOption(list []byte, each func(code uint16, value []byte)) {
+	for len(list) >= 4 {
+		code, n := d.order.Uint16(list), int(d.order.Uint16(list[2:]))
+		padded := n + -n&3
+		if code == 0 || len(list) < 4+padded {
+			return
+		}
+		each(code, list[4:4+n])
+		list = list[4+padded:]
+	}
+}
+
+// optionsOf returns a list of options little-endian, without its end. It shares no memory with list.
+func (d *pcapngDecoder) optionsOf(list []byte, kind uint32) (to []byte) {
+	d.eachOption(list, func(code uint16, value []byte) { to = d.appendOption(to, kind, code, value) })
+	return to
+}
+
+func appendOption(to []byte, code uint16, value []byte) []byte {
+	to = binary.LittleEndian.AppendUint16(to, code)
+	to = binary.LittleEndian.AppendUint16(to, uint16(len(value)))
+	to = append(to, value...)
+	return append(to, make([]byte, -len(value)&3)...)
+}
+
+// appendOption appends an option, with the numbers in it little-endian.
+func (d *pcapngDecoder) appendOption(to []byte, kind uint32, code uint16, value []byte) []byte {
+	if !d.swap {
+		return appendOption(to, code, value)
+	}
+	value = slices.Clone(value)
+	if size := numbers(kind, code); size > 0 {
+		for i := 0; i+size <= len(value); i += size {
+			slices.Reverse(value[i : i+size])
+		}
+	} else if custom(code) && len(value) >= 4 { // begins with a private enterprise number
+		slices.Reverse(value[:4])
+	}
+	return appendOption(to, code, value)
+}
+
+func custom(code uint16) bool {
+	return code == 2988 || code == 2989 || code == 19372 || code == 19373
+}
+
+// numbers is the size of the numbers that an option's value is made of; 0 = it is bytes or text.
+func numbers(kind uint32, code uint16) int {
+	switch {
+	case kind == blockInterface && code == 10: // if_tzone
+		return 4
+	case kind == blockInterface && (code == 8 || code == 16 || code == 17): // if_speed, if_txspeed, if_rxspeed
+		return 8
+	case kind == blockPacket && (code == 2 || code == 6 || code == 8): // epb_flags, epb_queue, epb_processid_threadid
+		return 4
+	case kind == blockPacket && (code == 4 || code == 5): // epb_dropcount, epb_packetid
+		return 8
+	case kind == blockStatistics && code >= 4 && code <= 8: // counts
+		return 8
+	}
+	return 0
+}
+
+// names returns a name resolution block's body little-endian: records, the one that ends them, options.
+func (d *pcapngDecoder) names(body []byte) []byte {
+	var to []byte
+	rest := body
+	for len(rest) >= 4 {
+		kind, n := d.order.Uint16(rest), int(d.order.Uint16(rest[2:]))
+		padded := n + -n&3
+		if kind == 0 || len(rest) < 4+padded {
+			break
+		}
+		to = appendOption(to, kind, rest[4:4+n])
+		rest = rest[4+padded:]
+	}
+	to = append(to, 0, 0, 0, 0)
+	if len(rest) > 4 {
+		to = ended(append(to, d.optionsOf(rest[4:], blockNames)...), len(to))
+	}
+	return to
+}

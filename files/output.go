@@ -1,0 +1,216 @@
+package files
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"time"
+
+	"github.com/sshpcap/sshpcap/internal/newfile"
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// order is what is needed to put packets in order that stand behind later ones of their own input.
+type order struct {
+	places   merge.Places
+	newest   int64
+	earliest int64
+	moved    int64
+}
+
+func newOrder() order { return order{newest: math.MinInt64, earliest: math.MaxInt64} }
+
+// note takes note of a run, which is in order in itself, before it is written. It says whether that is late.
+func (o *order) note(offset int64, first, last int64, n int) bool {
+	o.places.Note(offset, o.newest)
+	late := first < o.newest
+	if late {
+		o.earliest = min(o.earliest, first)
+		o.moved += int64(n)
+	}
+	o.newest = max(o.newest, last)
+	return late
+}
+
+func (o *order) disordered() bool { return o.earliest != math.MaxInt64 }
+
+// rewrite writes what the sink wrote to old in time order.
+func (s *sink) rewrite(ctx context.Context, old io.ReaderAt, to io.Writer, dir string) error {
+	tail := merge.Tail{File: old, From: s.order.places.Before(s.order.earliest), To: s.size(), Pcapng: s.pcapng != nil, Nano: s.nano, Dir: dir}
+	if _, err := io.Copy(to, io.NewSectionReader(old, 0, tail.From)); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(to, 1<<20)
+	_, err := tail.WriteOrdered(ctx, w)
+	return errors.Join(err, w.Flush())
+}
+
+// toFile merges into one file, which appears at the end.
+func (m *merging) toFile(ctx context.Context, inputs []source) error {
+	f, err := newfile.New(m.cfg.Path)
+	if err != nil {
+		return err
+	}
+	defer func() { f.Discard() }()
+	s, err := m.pass(ctx, inputs, f, m.cfg.Format)
+	if err != nil {
+		return err
+	}
+	if s.order.disordered() {
+		ordered, err := newfile.New(m.cfg.Path)
+		if err != nil {
+			return err
+		}
+		old := f
+		defer old.Discard()
+		f = ordered
+		if err := s.rewrite(ctx, old, ordered, m.cfg.TempDir); err != nil {
+			return err
+		}
+	}
+	m.report.Size, m.report.Files = s.size(), []string{m.cfg.Path}
+	return m.appear(f)
+}
+
+// appear gives a complete file its name.
+func (m *merging) appear(f *newfile.File) error {
+	if m.cfg.Overwrite {
+		return f.Replace()
+	}
+	return f.Appear()
+}
+
+// toMany merges to a stream, or into a rotated output. What cannot be put in order afterwards must be before.
+func (m *merging) toMany(ctx context.Context, inputs []source) error {
+	sorted, err := m.areSorted(ctx, inputs)
+	if err != nil {
+		return err
+	}
+	if !sorted {
+		s, err := m.toTemp(ctx, inputs)
+		if err != nil {
+			return err
+		}
+		inputs = []source{s}
+		m.cfg.Dedup = 0 // is done
+		m.report.Packets = 0
+		m.cfg.Progress.Packets.Store(0)
+	}
+	if m.rotates() {
+		return m.rotate(ctx, inputs)
+	}
+	s, err := m.pass(ctx, inputs, m.cfg.Out, m.cfg.Format)
+	if err == nil {
+		m.report.Size = s.size()
+	}
+	return err
+}
+
+// areSorted reads all inputs that are regular files for it. Of others it is not known.
+func (m *merging) areSorted(ctx context.Context, inputs []source) (bool, error) {
+	if len(inputs) == 1 && inputs[0].report < 0 {
+		return true, nil // one of ours
+	}
+	for _, s := range inputs {
+		if s.from != nil {
+			return false, nil
+		}
+		if info, err := os.Stat(s.name); err != nil || !info.Mode().IsRegular() {
+			return false, nil
+		}
+	}
+	for _, s := range inputs {
+		if ok, err := isSorted(ctx, s); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// rotation is an output in several files.
+type rotation struct {
+	m     *merging
+	file  *newfile.File
+	begin int64
+	names []string
+}
+
+// rotate merges into files of which each begins where the one before is full.
+func (m *merging) rotate(ctx context.Context, inputs []source) error {
+	r := &rotation{m: m}
+	defer func() {
+		if r.file != nil {
+			r.file.Discard()
+		}
+	}()
+	s := &sink{cfg: &m.cfg, format: m.cfg.Format, order: newOrder(), rotation: r}
+	if err := m.merge(ctx, inputs, s); err != nil {
+		return err
+	}
+	if r.file == nil { // not one packet
+		if err := r.next(s, time.Now().UnixNano()); err != nil {
+			return err
+		}
+	}
+	if err := r.finish(s); err != nil {
+		return err
+	}
+	m.report.Files = r.names
+	return nil
+}
+
+// isFull says whether a packet of the time t, so large, begins another file.
+func (r *rotation) isFull(s *sink, t, bytes int64) bool {
+	cfg := &r.m.cfg
+	switch {
+	case r.file == nil:
+		return true
+	case cfg.RotateInterval > 0 && t-r.begin >= int64(cfg.RotateInterval):
+		return true
+	}
+	return cfg.RotateSize > 0 && s.size()+bytes > cfg.RotateSize && s.packets > 0
+}
+
+// next begins a file, which describes itself.
+func (r *rotation) next(s *sink, t int64) error {
+	if r.file != nil {
+		if err := r.finish(s); err != nil {
+			return err
+		}
+	}
+	path := newfile.Rotated(r.m.cfg.Path, len(r.names)+r.m.report.Removed+1, time.Unix(0, t))
+	if _, err := os.Lstat(path); err == nil && !r.m.cfg.Overwrite {
+		return &os.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	}
+	f, err := newfile.New(path)
+	if err != nil {
+		return err
+	}
+	r.file, r.begin = f, t
+	r.names = append(r.names, path)
+	return s.begin(f)
+}
+
+func (r *rotation) finish(s *sink) error {
+	if err := s.finish(); err != nil {
+		return err
+	}
+	r.m.report.Size += s.size()
+	if err := r.m.appear(r.file); err != nil {
+		return err
+	}
+	r.file.Discard()
+	r.file = nil
+	for keep := r.m.cfg.RotateKeep; keep > 0 && len(r.names) > keep; {
+		if info, err := os.Stat(r.names[0]); err == nil && os.Remove(r.names[0]) == nil {
+			r.m.report.Size -= info.Size()
+		}
+		r.names = r.names[1:]
+		r.m.report.Removed++
+	}
+	return nil
+}

@@ -1,0 +1,444 @@
+package files
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/bits"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
+
+// Blocks and options of draft-ietf-opsawg-pcapng.
+const (
+	blockSection    = 0x0a0d0d0a
+	blockInterface  = 1
+	blockOldPacket  = 2
+	blockSimple     = 3
+	blockNames      = 4
+	blockStatistics = 5
+	blockPacket     = 6
+	blockSecrets    = 10
+
+	optionName       = 2
+	optionResolution = 9
+	optionOffset     = 14
+)
+
+const (
+	maxBlock      = 16 << 20 // of a kind other than packets, which is held as a whole
+	maxInterfaces = 1 << 20  // of one input
+)
+
+// pcapngDecoder frames a pcapng file in place: a chunk's packets are where they were read to.
+type pcapngDecoder struct {
+	name  string
+	r     io.Reader
+	size  int
+	order binary.ByteOrder
+	swap  bool // the section is big-endian
+
+	buf        []byte // the chunk's in the making
+	start, end int
+	off        int64 // of start in the file
+	err        error // of r
+	free       chan *ngChunk
+
+	section []ngInterface // interfaces of this section
+	count   int           // of all sections
+	last    int64         // time of the last packet
+}
+
+type ngInterface struct {
+	number  int // of all sections
+	unit    int64
+	perSec  uint64 // units; 0 = 1e6 and 1e9, for which unit is the ns of one
+	offset  int64  // s
+	snaplen uint32
+	micro   bool // microseconds tell its times apart
+}
+
+// ngChunk is a chunk with its memory.
+type ngChunk struct {
+	chunk
+	b   merge.Batch
+	buf []byte
+}
+
+func newPcapng(name string, r io.Reader, size int) *pcapngDecoder {
+	return &pcapngDecoder{name: name, r: r, size: max(size, 4<<10), order: binary.LittleEndian, free: make(chan *ngChunk, 4)}
+}
+
+// take returns a chunk to fill, which begins with what is not framed yet.
+func (d *pcapngDecoder) take() *ngChunk {
+	var c *ngChunk
+	select {
+	case c = <-d.free:
+	default:
+		c = &ngChunk{}
+	}
+	if rest := d.buf[d.start:d.end]; len(c.buf) < max(d.size, 2*len(rest)) {
+		c.buf = make([]byte, max(d.size, 2*len(rest)))
+	}
+	d.end = copy(c.buf, d.buf[d.start:d.end])
+	d.start, d.buf = 0, c.buf
+	c.chunk = chunk{events: c.events[:0], ifaces: c.ifaces[:0], options: c.options[:0]}
+	c.b = merge.Batch{Records: c.b.Records[:0]}
+	c.release = func() {
+		if len(c.buf) > 2*d.size {
+			c.buf = nil // a large block is rare
+		}
+		select {
+		case d.free <- c:
+		default:
+		}
+	}
+	return c
+}
+
+// errMore means that a block is not all there.
+var errMore = errors.New("more")
+
+func (d *pcapngDecoder) next() (*chunk, error) {
+	if d.err != nil && d.start == d.end {
+		if err := d.err; err != io.EOF {
+			d.err = io.EOF
+			return &chunk{damage: &Damage{d.name, d.off, err.Error()}, release: func() {}}, nil
+		}
+		return nil, io.EOF
+	}
+	c := d.take()
+	var err error
+	for {
+		if err = d.frame(c); err != errMore || len(c.b.Records) > 0 || len(c.events) > 0 && d.err == nil {
+			break
+		}
+		if d.err != nil {
+			break
+		}
+		d.fill(c)
+	}
+	if len(c.b.Records) > 0 {
+		c.b.Data = c.buf
+		c.batch = &c.b
+	}
+	switch {
+	case err == errMore && (d.err == nil || len(c.b.Records) > 0 || len(c.events) > 0):
+	case err == errMore && d.start == d.end && d.err == io.EOF:
+		return nil, io.EOF
+	case err == errMore:
+		reason := "its last block is cut short"
+		if d.err != io.EOF {
+			reason = d.err.Error()
+		}
+		c.damage = &Damage{d.name, d.off, reason}
+	case err != nil:
+		c.damage = &Damage{d.name, d.off, err.Error()}
+	}
+	if c.damage != nil {
+		d.start, d.end, d.err = 0, 0, io.EOF
+	}
+	return &c.chunk, nil
+}
+
+// fill reads once, and makes room for that.
+func (d *pcapngDecoder) fill(c *ngChunk) {
+	if d.end == len(c.buf) {
+		if d.start > 0 {
+			d.end = copy(c.buf, c.buf[d.start:d.end])
+			d.start = 0
+		} else {
+			larger := make([]byte, 2*len(c.buf))
+			copy(larger, c.buf)
+			c.buf, d.buf = larger, larger
+		}
+	}
+	for range 100 {
+		n, err := d.r.Read(c.buf[d.end:])
+		d.end += n
+		if err != nil {
+			d.err = err
+		}
+		if n > 0 || err != nil {
+			return
+		}
+	}
+	d.err = io.ErrNoProgress
+}
+
+// frame takes the whole blocks that are there, up to one that cannot be in this chunk any more.
+func (d *pcapngDecoder) frame(c *ngChunk) error {
+	for {
+		p := c.buf[d.start:d.end]
+		if len(p) < 12 {
+			return errMore
+		}
+		kind := d.order.Uint32(p)
+		if kind == blockSection { // the same in either byte order; its own decides
+			if err := d.setOrder(p); err != nil {
+				return err
+			}
+		}
+		n := d.order.Uint32(p[4:])
+		if limit := uint32(maxBlock); n < 12 || n%4 != 0 || n > limit {
+			return fmt.Errorf("a block claims %d bytes", n)
+		}
+		isPacket := kind == blockPacket || kind == blockSimple || kind == blockOldPacket
+		if !isPacket && len(c.b.Records) > 0 && isEvent(kind) {
+			return nil
+		}
+		if uint32(len(p)) < n {
+			return errMore
+		}
+		if d.order.Uint32(p[n-4:]) != n {
+			return errors.New("a block's lengths differ")
+		}
+		if err := d.block(c, kind, p[8:n-4]); err != nil {
+			return err
+		}
+		d.start += int(n)
+		d.off += int64(n)
+	}
+}
+
+func isEvent(kind uint32) bool {
+	switch kind {
+	case blockSection, blockInterface, blockNames, blockStatistics, blockSecrets:
+		return true
+	}
+	return false
+}
+
+func (d *pcapngDecoder) setOrder(p []byte) error {
+	switch {
+	case binary.LittleEndian.Uint32(p[8:]) == 0x1a2b3c4d:
+		d.order, d.swap = binary.LittleEndian, false
+	case binary.BigEndian.Uint32(p[8:]) == 0x1a2b3c4d:
+		d.order, d.swap = binary.BigEndian, true
+	default:
+		return errors.New("a section's byte order is not known")
+	}
+	return nil
+}
+
+// block takes one whole block.
+func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
+	switch kind {
+	case blockSection:
+		if len(body) < 16 {
+			return errors.New("a section's header is too short")
+		}
+		if major := d.order.Uint16(body[4:]); major != 1 {
+			return fmt.Errorf("version %d of pcapng is not known", major)
+		}
+		d.section = d.section[:0]
+	case blockInterface:
+		return d.describe(c, body)
+	case blockPacket, blockOldPacket, blockSimple:
+		return d.packet(c, kind, body)
+	case blockStatistics:
+		return d.statistics(c, body)
+	case blockNames:
+		c.events = append(c.events, event{kind: kind, body: d.names(body)})
+	case blockSecrets:
+		if len(body) < 8 || uint64(d.order.Uint32(body[4:])) > uint64(len(body)-8) {
+			return errors.New("a block of secrets is too short")
+		}
+		secret := int(d.order.Uint32(body[4:]))
+		to := binary.LittleEndian.AppendUint32(nil, d.order.Uint32(body))
+		to = binary.LittleEndian.AppendUint32(to, uint32(secret))
+		to = append(to, body[8:8+secret]...)
+		to = append(to, make([]byte, -secret&3)...)
+		if end := 8 + secret + -secret&3; end < len(body) {
+			to = ended(append(to, d.optionsOf(body[end:], kind)...), len(to))
+		}
+		c.events = append(c.events, event{kind: kind, body: to})
+	}
+	return nil
+}
+
+// ended ends options with the one that does, if there are any behind at.
+func ended(body []byte, at int) []byte {
+	if len(body) == at {
+		return body
+	}
+	return append(body, 0, 0, 0, 0)
+}
+
+func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
+	if len(body) < 8 {
+		return errors.New("an interface's description is too short")
+	}
+	if d.count == maxInterfaces {
+		return fmt.Errorf("it has more than %d interfaces", maxInterfaces)
+	}
+	in := ngInterface{number: d.count, unit: 1000, snaplen: d.order.Uint32(body[4:])}
+	in.micro = true
+	named := false
+	var kept []byte
+	d.eachOption(body[8:], func(code uint16, value []byte) {
+		switch {
+		case code == optionResolution && len(value) == 1:
+			in.unit, in.perSec, in.micro = resolution(value[0])
+		case code == optionOffset && len(value) == 8:
+			in.offset = int64(d.order.Uint64(value))
+		case code != optionResolution && code != optionOffset:
+			named = named || code == optionName
+			kept = d.appendOption(kept, blockInterface, code, value)
+		}
+	})
+	if !named {
+		kept = merge.AppendText(kept, optionName, d.name)
+	}
+	d.count++
+	d.section = append(d.section, in)
+	c.events = append(c.events, event{kind: blockInterface, iface: iface{
+		Interface: merge.Interface{LinkType: merge.LinkType(d.order.Uint16(body)), Snaplen: in.snaplen, Nano: !in.micro},
+		options:   kept, input: d.name,
+	}})
+	return nil
+}
+
+// resolution reads an if_tsresol: the ns of a unit or, where that is no whole number, the units of a second. It says
+// whether microseconds can tell all its times apart.
+func resolution(r byte) (unit int64, perSec uint64, micro bool) {
+	exponent := r & 0x7f
+	switch {
+	case r == 6:
+		return 1000, 0, true
+	case r == 9:
+		return 1, 0, false
+	case r < 9:
+		unit = 1
+		for range 9 - exponent {
+			unit *= 10
+		}
+		return unit, 0, exponent <= 6
+	case r&0x80 == 0 && exponent <= 19:
+		perSec = 1
+		for range exponent {
+			perSec *= 10
+		}
+		return 0, perSec, false
+	case r&0x80 != 0 && exponent <= 63:
+		return 0, 1 << exponent, exponent == 0
+	}
+	return 0, math.MaxUint64, false // finer than anything: all times are the epoch
+}
+
+// time converts a timestamp. What does not fit into int64 nanoseconds stops at its ends.
+func (in *ngInterface) time(ticks uint64) int64 {
+	var sec, ns uint64
+	if in.perSec == 0 {
+		if in.offset == 0 && ticks <= math.MaxInt64/uint64(in.unit) {
+			return int64(ticks) * in.unit
+		}
+		perSec := 1e9 / uint64(in.unit)
+		sec, ns = ticks/perSec, ticks%perSec*uint64(in.unit)
+	} else {
+		sec = ticks / in.perSec
+		hi, lo := bits.Mul64(ticks%in.perSec, 1e9)
+		ns, _ = bits.Div64(hi, lo, in.perSec)
+	}
+	const most = math.MaxInt64/1_000_000_000 - 1
+	if sec > most || in.offset > most || in.offset < -most {
+		if in.offset < 0 {
+			return 0
+		}
+		return most * 1e9
+	}
+	return min(max(int64(sec)+in.offset, 0), most)*1e9 + int64(ns)
+}
+
+// packet takes a packet of any of the three kinds.
+func (d *pcapngDecoder) packet(c *ngChunk, kind uint32, body []byte) error {
+	var number, ticks uint64
+	var rec merge.Record
+	head := 20
+	switch {
+	case kind == blockSimple && len(body) >= 4:
+		head = 4
+		rec.OrigLen = d.order.Uint32(body)
+	case kind == blockSimple || len(body) < head:
+		return errors.New("a packet's block is too short")
+	default:
+		number = uint64(d.order.Uint32(body))
+		if kind == blockOldPacket {
+			number = uint64(d.order.Uint16(body))
+		}
+		ticks = uint64(d.order.Uint32(body[4:]))<<32 | uint64(d.order.Uint32(body[8:]))
+		rec.CapLen, rec.OrigLen = d.order.Uint32(body[12:]), d.order.Uint32(body[16:])
+	}
+	if number >= uint64(len(d.section)) {
+		return fmt.Errorf("a packet is of interface %d, which is not described", number)
+	}
+	in := &d.section[number]
+	if kind == blockSimple {
+		rec.CapLen, rec.Time = min(rec.OrigLen, uint32(len(body)-head)), d.last // it has no time of its own
+		if in.snaplen > 0 {
+			rec.CapLen = min(rec.CapLen, in.snaplen)
+		}
+	} else {
+		rec.Time = in.time(ticks)
+	}
+	if int64(rec.CapLen) > int64(len(body)-head) || rec.CapLen > merge.MaxRecord {
+		return fmt.Errorf("a packet claims %d captured bytes", rec.CapLen)
+	}
+	d.last = rec.Time
+	rec.Off = uint32(d.start + 8 + head)
+	d.assign(c, in.number)
+	if end := head + int(rec.CapLen) + -int(rec.CapLen)&3; kind != blockSimple && end < len(body) {
+		if options := d.optionsOf(body[end:], blockPacket); len(options) > 0 {
+			c.options = append(c.options, packetOptions{len(c.b.Records), options})
+		}
+	}
+	c.b.Records = append(c.b.Records, rec)
+	return nil
+}
+
+// assign says of which interface the chunk's next packet is.
+func (d *pcapngDecoder) assign(c *ngChunk, number int) {
+	n := len(c.b.Records)
+	switch {
+	case n == 0:
+		c.iface = number
+	case len(c.ifaces) == 0 && c.iface == number:
+		return
+	case len(c.ifaces) == 0:
+		for range n {
+			c.ifaces = append(c.ifaces, c.iface)
+		}
+	}
+	if n > 0 {
+		c.ifaces = append(c.ifaces, number)
+	}
+}
+
+// statistics takes a statistics block; its times become nanoseconds or microseconds, as the output has them.
+func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
+	if len(body) < 12 || uint64(d.order.Uint32(body)) >= uint64(len(d.section)) {
+		return errors.New("statistics of an interface that is not described")
+	}
+	in := &d.section[d.order.Uint32(body)]
+	unit := uint64(1)
+	if in.micro {
+		unit = 1000
+	}
+	stamp := func(p []byte) []byte {
+		t := uint64(in.time(uint64(d.order.Uint32(p))<<32|uint64(d.order.Uint32(p[4:])))) / unit
+		return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(t>>32)), uint32(t))
+	}
+	to := stamp(body[4:])
+	at := len(to)
+	d.eachOption(body[12:], func(code uint16, value []byte) {
+		if (code == 2 || code == 3) && len(value) == 8 { // isb_starttime, isb_endtime
+			to = appendOption(to, code, stamp(value))
+			return
+		}
+		to = d.appendOption(to, blockStatistics, code, value)
+	})
+	c.events = append(c.events, event{kind: blockStatistics, from: in.number, body: ended(to, at)})
+	return nil
+}

@@ -1,0 +1,183 @@
+package tests
+
+import (
+	enc "encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sshpcap/sshpcap/tests/bed"
+)
+
+// mergeFile writes a pcap file with packets at the times given, in microseconds; the data say which and where.
+func mergeFile(t *testing.T, path string, times []int64) {
+	t.Helper()
+	le := enc.LittleEndian
+	b := le.AppendUint32(nil, 0xa1b2c3d4)
+	b = append(b, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = le.AppendUint32(le.AppendUint32(b, 65535), 1)
+	for i, at := range times {
+		data := fmt.Sprintf("\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x88\xb5%s %d", filepath.Base(path), i)
+		b = le.AppendUint32(le.AppendUint32(b, uint32(at/1e6)), uint32(at%1e6))
+		b = le.AppendUint32(le.AppendUint32(b, uint32(len(data))), uint32(len(data)))
+		b = append(b, data...)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sortedFiles writes k sorted files with n packets each; no two packets are of the same time.
+func sortedFiles(t *testing.T, dir string, k, n int) (names []string) {
+	t.Helper()
+	times := make([][]int64, k)
+	at := int64(1_700_000_000e6)
+	for range k * n {
+		at += 1 + rand.Int64N(5)
+		i := rand.IntN(k)
+		times[i] = append(times[i], at)
+	}
+	for i := range times {
+		names = append(names, filepath.Join(dir, fmt.Sprintf("in%04d", i)))
+		mergeFile(t, names[i], times[i])
+	}
+	return names
+}
+
+// mergeRun runs sshpcap merge and returns its exit status and what it said.
+func mergeRun(t *testing.T, shell string, args ...string) (int, string) {
+	t.Helper()
+	words := append([]string{"-c", shell + ` exec "$0" merge "$@"`, binary}, args...)
+	cmd := exec.Command("bash", words...)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// readBack is what tshark has to say of a file: a line for each packet. It must have nothing to complain about.
+func readBack(t *testing.T, file string) string {
+	t.Helper()
+	cmd := exec.Command("tshark", "-n", "-r", file, "-T", "fields", "-e", "frame.time_epoch", "-e", "data.data")
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	said := strings.ReplaceAll(errs.String(), "Running as user \"root\" and group \"root\". This could be dangerous.\n", "")
+	if err != nil || said != "" {
+		t.Fatalf("tshark -r %s: %v %s", file, err, said)
+	}
+	return string(out)
+}
+
+// The same inputs give the same packets in the same order as Wireshark's own mergecap.
+func TestMergeLikeMergecap(t *testing.T) {
+	t.Parallel()
+	bed.Require(t, "tshark", "mergecap", "capinfos")
+	dir := t.TempDir()
+	names := sortedFiles(t, dir, 20, 100)
+	theirs := filepath.Join(dir, "theirs.pcapng")
+	if out, err := exec.Command("mergecap", append([]string{"-w", theirs}, names...)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	want := readBack(t, theirs)
+	if strings.Count(want, "\n") != 2000 {
+		t.Fatalf("%d packets of mergecap", strings.Count(want, "\n"))
+	}
+	for _, name := range []string{"ours.pcapng", "ours.pcap"} {
+		ours := filepath.Join(dir, name)
+		if code, out := mergeRun(t, "", append([]string{"-o", ours}, names...)...); code != 0 || !strings.Contains(out, "2,000 packets of 20 files") {
+			t.Fatalf("%d %s", code, out)
+		}
+		if readBack(t, ours) != want {
+			t.Errorf("%s is not as mergecap's", name)
+		}
+		if n, strict := capinfos(t, ours); n != 2000 || !strict {
+			t.Errorf("%s: %d packets, in order %v", name, n, strict)
+		}
+		if info, err := os.Stat(ours); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v %v", info, err)
+		}
+	}
+}
+
+// 1,000 inputs are merged where 256 files may be open.
+func TestMergeManyFiles(t *testing.T) {
+	t.Parallel()
+	bed.Require(t, "capinfos")
+	dir := t.TempDir()
+	names := sortedFiles(t, dir, 1000, 20)
+	out := filepath.Join(dir, "all.pcapng")
+	if code, said := mergeRun(t, "ulimit -n 256;", append([]string{"-o", out}, names...)...); code != 0 {
+		t.Fatalf("%d %s", code, said)
+	}
+	if n, strict := capinfos(t, out); n != 20_000 || !strict {
+		t.Errorf("%d packets, in order %v", n, strict)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), ".sshpcap-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Each way to end has its exit status and says what is wrong; only a whole output is there.
+func TestMergeExit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	good := at("good")
+	mergeFile(t, good, []int64{1e12, 2e12, 3e12})
+	raw, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"cut": raw[:len(raw)-3], "text": []byte("no capture at all"), "exists": {}} {
+		if err := os.WriteFile(at(name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		shell string
+		args  []string
+		code  int
+		says  string
+		made  string
+	}{
+		"fine":       {"", []string{good, "-o", at("1")}, 0, "Saved to", "1"},
+		"damaged":    {"", []string{at("cut"), good, "-o", at("2")}, 3, "cut: damaged at byte", "2"},
+		"text":       {"", []string{at("text"), good, "-o", at("3")}, 2, "not a capture file", ""},
+		"missing":    {"", []string{at("nothing"), "-o", at("4")}, 2, "no such file", ""},
+		"exists":     {"", []string{good, "-o", at("exists")}, 2, "use --overwrite", ""},
+		"overwrite":  {"", []string{good, "-o", at("exists"), "--overwrite"}, 0, "Saved to", "exists"},
+		"itself":     {"", []string{good, "-o", good, "--overwrite"}, 2, "is an input and the output", ""},
+		"none":       {"", []string{"-o", at("5")}, 2, "there is no file to merge", ""},
+		"stdin":      {"gzip -c " + good + " |", []string{"-", "-o", at("6")}, 0, "3 packets", "6"},
+		"no place":   {"", []string{good, "-o", "/nowhere/x"}, 1, "was not written", ""},
+		"full":       {"", []string{good, "-o", "/dev/full"}, 1, "no space", ""},
+		"rotate":     {"", []string{good, "-o", at("r.pcapng"), "--rotate-interval", "1s"}, 0, "3 files", ""},
+		"keep what":  {"", []string{good, "-o", at("7"), "--rotate-keep", "1"}, 2, "--rotate-size", ""},
+		"dedup":      {"", []string{good, good, "-o", at("8.pcapng"), "--dedup", "exact"}, 0, "3 packets are marked", "8.pcapng"},
+		"dedup pcap": {"", []string{good, "-o", at("9.pcap"), "--dedup", "exact"}, 2, "write pcapng", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, said := mergeRun(t, c.shell, c.args...)
+			if code != c.code || !strings.Contains(said, c.says) {
+				t.Errorf("exit %d, want %d, with %q:\n%s", code, c.code, c.says, said)
+			}
+			if c.made != "" {
+				readBack(t, at(c.made))
+			}
+		})
+	}
+	for _, name := range []string{"3", "4", "5", "7", "9.pcap"} {
+		if _, err := os.Stat(at(name)); err == nil {
+			t.Errorf("%s is there", name)
+		}
+	}
+	if hidden, _ := filepath.Glob(at(".*")); len(hidden) > 0 {
+		t.Errorf("left behind: %v", hidden)
+	}
+}
