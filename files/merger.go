@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // input is a source that is being merged.
@@ -15,10 +17,11 @@ type input struct {
 	err    error       // why it could not be opened; set before chunks is closed
 	format string
 
-	chunk   *chunk // that is being taken from
-	pos     int
-	option  int   // of chunk.options, the next one
-	numbers []int // of its interfaces in the output
+	chunk   *chunk         // that is being taken from
+	records []merge.Record // its
+	pos     int            // of them, the next one
+	option  int            // of chunk.options, the next one
+	numbers []int          // of its interfaces in the output
 	packets int64
 	damage  *Damage
 
@@ -98,64 +101,92 @@ func (in *input) read(ctx context.Context, read *atomic.Int64, size int) {
 	}
 }
 
-// takeAll merges what the inputs read.
+// pick is a run of packets that are next in the output.
+type pick struct {
+	input    int32
+	from, to int32 // of the records of its chunk
+}
+
+// mostPicks is how many are looked for before they are written.
+const mostPicks = 1024
+
+// takeAll merges what the inputs read. It finds out who is next many times over before it copies: two tight loops are
+// faster than one large one, and the copying knows what comes.
 func (m *merging) takeAll(ctx context.Context, inputs []*input, s *sink, w io.Writer) error {
-	t := newTree(len(inputs))
+	times := make([]int64, len(inputs))
 	for i, in := range inputs {
-		key, err := in.advance(s)
-		if err != nil {
+		var err error
+		if times[i], err = in.advance(s); err != nil {
 			return err
 		}
-		t.update(i, key)
 	}
 	if w != nil {
 		if err := s.begin(w); err != nil {
 			return err
 		}
 	}
-	for n := 0; ; n++ {
-		if n&0x3ff == 0 {
-			m.cfg.Progress.Packets.Store(s.total)
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		i := t.first()
-		if t.keys[i] == never {
-			return nil
-		}
-		if err := m.take(inputs[i], i, t, s); err != nil {
+	t, picks := newTree(times), make([]pick, 0, mostPicks)
+	for t.winner.time != never {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
+		s.note()
+		var used *input
+		picks, used = collect(t, inputs, s, picks[:0])
+		if err := s.writeAll(inputs, picks); err != nil {
+			return err
+		}
+		if used != nil {
+			next, err := used.advance(s)
+			if err != nil {
+				return err
+			}
+			t.replace(next)
+		}
+		m.cfg.Progress.Packets.Store(s.total)
 	}
+	return ctx.Err() // the inputs end with it, too
 }
 
-// take writes a run of an input: its next packet, and those that follow it before any other input's.
-func (m *merging) take(in *input, i int, t *tree, s *sink) error {
-	records := in.chunk.batch.Records
-	from, to := in.pos, in.pos+1
-	if to < len(records) && records[to].Time >= records[from].Time {
-		if t.update(i, records[to].Time) {
-			limit := t.limit()
-			for to < len(records) && records[to].Time <= limit && records[to].Time >= records[to-1].Time {
-				to++
+// collect finds the next packets, until a chunk is used up: that of the tree's winner, which is returned.
+func collect(t *tree, inputs []*input, s *sink, picks []pick) ([]pick, *input) {
+	newest := s.order.newest
+	for len(picks) < mostPicks && t.winner.time != never {
+		i := t.winner.input
+		in := inputs[i]
+		records, from := in.records, in.pos
+		first := records[from].Time
+		if first < newest {
+			s.order.late(first)
+			in.disordered = true
+		}
+		to, last := from+1, first
+		used := to == len(records)
+		if !used {
+			t.replace(records[to].Time)
+			if t.winner.input == i && records[to].Time >= first {
+				limit := t.limit()
+				for ; to < len(records) && records[to].Time <= limit && records[to].Time >= last; to++ {
+					last = records[to].Time
+				}
+				if used = to == len(records); !used {
+					t.replace(records[to].Time)
+				}
 			}
-		} else {
-			in.pos = to
-			return s.write(in, in.chunk, from, to)
+		}
+		if first < newest {
+			s.order.moved += int64(to - from)
+		}
+		newest = max(newest, last)
+		picks = append(picks, pick{int32(i), int32(from), int32(to)})
+		in.pos = to
+		if used {
+			s.order.newest = newest
+			return picks, in
 		}
 	}
-	if err := s.write(in, in.chunk, from, to); err != nil {
-		return err
-	}
-	in.pos = to
-	if to < len(records) {
-		t.update(i, records[to].Time)
-		return nil
-	}
-	key, err := in.advance(s)
-	t.update(i, key)
-	return err
+	s.order.newest = newest
+	return picks, nil
 }
 
 // advance takes the next chunk with packets. The events of those before are the sink's at once. It returns the time of
@@ -180,6 +211,7 @@ func (in *input) advance(s *sink) (int64, error) {
 			in.damage = c.damage
 		}
 		if c.batch != nil {
+			in.records = c.batch.Records
 			in.packets += int64(len(c.batch.Records))
 			return min(c.batch.Records[0].Time, never-1), nil
 		}

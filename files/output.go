@@ -24,17 +24,8 @@ type order struct {
 
 func newOrder() order { return order{newest: math.MinInt64, earliest: math.MaxInt64} }
 
-// note takes note of a run, which is in order in itself, before it is written. It says whether that is late.
-func (o *order) note(offset int64, first, last int64, n int) bool {
-	o.places.Note(offset, o.newest)
-	late := first < o.newest
-	if late {
-		o.earliest = min(o.earliest, first)
-		o.moved += int64(n)
-	}
-	o.newest = max(o.newest, last)
-	return late
-}
+// late takes note of a packet that comes behind a later one.
+func (o *order) late(t int64) { o.earliest = min(o.earliest, t) }
 
 func (o *order) disordered() bool { return o.earliest != math.MaxInt64 }
 

@@ -23,14 +23,18 @@ type sink struct {
 	order  order
 	dedup  *dedup
 
+	behind   *behind // writes this file
+	runs     []merge.Run
 	rotation *rotation // nil: one file
 	packets  int64     // in this file
 	total    int64
 }
 
 // begin writes what stands at the beginning of a file.
-func (s *sink) begin(w io.Writer) error {
+func (s *sink) begin(to io.Writer) error {
 	s.packets = 0
+	s.behind = newBehind(to, writeSize)
+	w := s.behind
 	if s.format == Pcap {
 		s.header.Snaplen = merge.MaxRecord
 		s.pcap = merge.NewPcap(w, s.header)
@@ -121,6 +125,49 @@ func (s *sink) event(in *input, e *event) error {
 	return s.pcapng.WriteBlock(e.kind, e.body)
 }
 
+// note remembers how far time has come at this place in the file.
+func (s *sink) note() {
+	if s.rotation == nil {
+		s.order.places.Note(s.size(), s.order.newest)
+	}
+}
+
+// writeAll writes packets, of which each run is in order in itself.
+func (s *sink) writeAll(inputs []*input, picks []pick) error {
+	for _, p := range picks {
+		in := inputs[p.input]
+		c := in.chunk
+		if s.rotation != nil || s.dedup != nil || len(c.ifaces) > 0 || len(c.options) > 0 {
+			if err := s.writeRuns(); err != nil {
+				return err
+			}
+			if err := s.write(in, c, int(p.from), int(p.to)); err != nil {
+				return err
+			}
+			continue
+		}
+		s.runs = append(s.runs, merge.Run{Batch: c.batch, Interface: in.numbers[c.iface], Records: c.batch.Records[p.from:p.to]})
+	}
+	return s.writeRuns()
+}
+
+// writeRuns writes the runs that need no more than that.
+func (s *sink) writeRuns() (err error) {
+	n := 0
+	switch {
+	case len(s.runs) == 0:
+		return nil
+	case s.pcap != nil:
+		n, err = s.pcap.WriteRuns(s.runs)
+	default:
+		n, err = s.pcapng.WriteRuns(s.runs)
+	}
+	s.packets += int64(n)
+	s.total += int64(n)
+	s.runs = s.runs[:0]
+	return err
+}
+
 // write writes a run of packets of a chunk: those from..to of its batch, which are in order in themselves.
 func (s *sink) write(in *input, c *chunk, from, to int) error {
 	for from < to {
@@ -131,13 +178,9 @@ func (s *sink) write(in *input, c *chunk, from, to int) error {
 				return err
 			}
 		}
-		records := c.batch.Records[from : from+n]
-		if s.order.note(s.size(), records[0].Time, records[n-1].Time, n) {
-			in.disordered = true
-		}
 		var err error
 		if s.pcap != nil {
-			_, err = s.pcap.WriteRun(c.batch, records)
+			_, err = s.pcap.WriteRun(c.batch, c.batch.Records[from:from+n])
 		} else {
 			err = s.writeBlocks(in, c, from, from+n)
 		}
@@ -239,14 +282,20 @@ func (s *sink) cost(r merge.Record) int64 {
 }
 
 // finish writes all that was taken.
-func (s *sink) finish() error {
-	switch {
-	case s.pcap != nil:
-		return s.pcap.Flush()
-	case s.pcapng != nil:
-		return s.pcapng.Flush()
+func (s *sink) finish() (err error) {
+	if s.behind == nil {
+		return nil
 	}
-	return nil
+	if s.pcap != nil {
+		err = s.pcap.Flush()
+	} else {
+		err = s.pcapng.Flush()
+	}
+	if failed := s.behind.close(); err == nil {
+		err = failed
+	}
+	s.behind = nil
+	return err
 }
 
 // size is how many bytes this file has.

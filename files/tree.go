@@ -1,61 +1,85 @@
 package files
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // never is the time of the next packet of an input that has none.
 const never = math.MaxInt64
 
-// tree finds the input whose next packet is the earliest: a winner tree, in which the left one wins of equals, so that
-// these come in the order of the inputs.
-type tree struct {
-	size int // leaves, a power of two
-	keys []int64
-	who  []int32 // 1 is the root, the leaves are the second half
+// head is an input's next packet: its time, which is not negative, and whose it is. Of equal times the one of the input
+// that was named first is before the other.
+type head struct {
+	time  uint64
+	input uint64
 }
 
-func newTree(inputs int) *tree {
-	size := 1
-	for size < inputs {
-		size *= 2
+// tree finds the input whose next packet is the earliest: a loser tree (Knuth, The Art of Computer Programming, volume
+// 3, section 5.4.1). Every node holds the loser of the match that was played there.
+type tree struct {
+	size   int    // leaves
+	losers []head // 1 is the root
+	winner head
+}
+
+// newTree makes a tree of as many inputs as there are times.
+func newTree(times []int64) *tree {
+	t := &tree{size: 1}
+	for t.size < len(times) {
+		t.size *= 2
 	}
-	t := &tree{size: size, keys: make([]int64, size), who: make([]int32, 2*size)}
-	for i := range size {
-		t.keys[i] = never
-		t.who[size+i] = int32(i)
-	}
-	for i := size - 1; i > 0; i-- {
-		t.who[i] = t.who[2*i]
-	}
+	t.losers = make([]head, t.size)
+	t.winner = t.play(1, times)
 	return t
 }
 
-// update gives an input another key, and tells whether it is the first then.
-func (t *tree) update(input int, key int64) bool {
-	keys, who := t.keys, t.who
-	keys[input] = key
-	best := int32(input)
-	for i := t.size + input; i > 1; i >>= 1 {
-		if other := who[i^1]; keys[other] < key || keys[other] == key && other < best {
-			best, key = other, keys[other]
+// play plays all matches below a node, and returns who wins.
+func (t *tree) play(node int, times []int64) head {
+	if input := node - t.size; input >= 0 {
+		if input < len(times) {
+			return head{uint64(times[input]), uint64(input)}
 		}
-		who[i>>1] = best
+		return head{never, uint64(input)}
 	}
-	return best == int32(input)
+	a, b := t.play(2*node, times), t.play(2*node+1, times)
+	if b.time < a.time {
+		a, b = b, a
+	}
+	t.losers[node] = b
+	return a
 }
 
-func (t *tree) first() int { return int(t.who[1]) }
+// replace gives the winner's input another time, and finds the new winner. There are no branches in it but the loop's:
+// who wins a match cannot be foretold.
+func (t *tree) replace(time int64) {
+	key, input := uint64(time), t.winner.input
+	losers := t.losers
+	for node := (t.size + int(input)) / 2; node > 0 && node < len(losers); node /= 2 {
+		at := &losers[node]
+		_, less := bits.Sub64(at.input, input, 0)
+		_, less = bits.Sub64(at.time, key, less) // 1 if the loser of before wins
+		key, at.time = swapIf(less, key, at.time)
+		input, at.input = swapIf(less, input, at.input)
+	}
+	t.winner = head{key, input}
+}
 
-// limit is the time up to which the first input may go on: others come behind it.
+func swapIf(yes, a, b uint64) (uint64, uint64) {
+	change := (a ^ b) & -yes
+	return a ^ change, b ^ change
+}
+
+// limit is the time up to which the winner may go on: others come behind it.
 func (t *tree) limit() int64 {
-	first := t.who[1]
-	second, who := int64(never), int32(math.MaxInt32)
-	for i := t.size + int(first); i > 1; i >>= 1 {
-		if other := t.who[i^1]; t.keys[other] < second || t.keys[other] == second && other < who {
-			second, who = t.keys[other], other
+	second := head{never, math.MaxUint64}
+	for node := (t.size + int(t.winner.input)) / 2; node > 0; node /= 2 {
+		if at := t.losers[node]; at.time < second.time || at.time == second.time && at.input < second.input {
+			second = at
 		}
 	}
-	if who < first {
-		return second - 1
+	if second.input < t.winner.input {
+		return int64(second.time) - 1
 	}
-	return second
+	return int64(second.time)
 }

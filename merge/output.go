@@ -2,10 +2,20 @@ package merge
 
 import "io"
 
+// Taker is an io.Writer that can have a buffer for good, so that whoever fills the next one need not wait. A Pcap or a
+// Pcapng that writes to a Taker takes for written what was taken: its user waits for the Taker, and learns from it what
+// came of that.
+type Taker interface {
+	io.Writer
+	// Take takes p over and returns another buffer, or what became of an earlier one.
+	Take(p []byte) (empty []byte, err error)
+}
+
 // output gathers whole records or blocks and writes them many at a time. The first error of w ends it.
 type output struct {
-	w   io.Writer
-	buf []byte // whole units only
+	w     io.Writer
+	taker Taker  // w, if it is one
+	buf   []byte // whole units only
 	// unit reads the length of the record or block that p begins with, and whether it holds a packet. p is from here.
 	unit func(p []byte) (n int, packet bool)
 
@@ -14,6 +24,7 @@ type output struct {
 	packets int64 // taken by runs that have ended
 	pending int   // packets in buf
 	whole   int64 // packets in w
+	touched byte  // means nothing
 	err     error
 }
 
@@ -24,11 +35,15 @@ const (
 )
 
 func newOutput(w io.Writer, unit func([]byte) (int, bool)) output {
-	return output{w: w, unit: unit, buf: make([]byte, 0, outputSize)}
+	taker, _ := w.(Taker)
+	return output{w: w, taker: taker, unit: unit, buf: make([]byte, 0, outputSize)}
 }
 
 // next returns room for a unit of n bytes, which the caller fills at once.
 func (o *output) next(n int) ([]byte, error) {
+	if o.err != nil {
+		return nil, o.err
+	}
 	if len(o.buf)+n > cap(o.buf) {
 		if err := o.flush(); err != nil {
 			return nil, err
@@ -43,12 +58,47 @@ func (o *output) next(n int) ([]byte, error) {
 	return o.buf[at:], nil
 }
 
+// room is as much of the buffer as that, which took makes part of what is to be written; nil where there is none, and
+// next is to be asked.
+func (o *output) room(n int) []byte {
+	if at := len(o.buf); n <= cap(o.buf)-at {
+		return o.buf[at : at+n]
+	}
+	return nil
+}
+
+// took takes what was put into room.
+func (o *output) took(n, packets int) {
+	o.buf = o.buf[:len(o.buf)+n]
+	o.size += int64(n)
+	o.pending += packets
+}
+
+// ahead is how many runs before its turn a packet is looked at.
+const ahead = 16
+
+// touch reads a bit of the runs from i on that are next, so that they are on their way from memory, all at once, when
+// they are to be copied: the batches of many sources do not stay in the processor's caches.
+func (o *output) touch(runs []Run, i int) {
+	if i%ahead != 0 {
+		return
+	}
+	sum := byte(0)
+	for i := i; i < min(i+ahead, len(runs)); i++ {
+		data, at := runs[i].Batch.Data, int(runs[i].Records[0].Off)
+		if at+64 < len(data) {
+			sum += data[at] + data[at+64]
+		}
+	}
+	o.touched = sum
+}
+
 // put takes bytes that are whole units, with as many packets.
 func (o *output) put(p []byte, packets int) error {
 	if o.err != nil {
 		return o.err
 	}
-	if len(p) >= largeOutput {
+	if len(p) >= largeOutput && o.taker == nil {
 		if err := o.flush(); err != nil {
 			return err
 		}
@@ -68,9 +118,25 @@ func (o *output) flush() error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
 	}
+	if o.taker != nil {
+		return o.handOver()
+	}
 	err := o.write(o.buf, o.pending)
 	o.buf, o.pending = o.buf[:0], 0
 	return err
+}
+
+// handOver gives the buffer to the taker.
+func (o *output) handOver() error {
+	empty, err := o.taker.Take(o.buf)
+	if err != nil {
+		o.err = err
+		return err
+	}
+	o.flushed += int64(len(o.buf))
+	o.whole += int64(o.pending)
+	o.buf, o.pending = empty[:0], 0
+	return nil
 }
 
 // write writes whole units. After an error it finds out which of them are in w.

@@ -36,8 +36,34 @@ func (p *Pcap) unit(b []byte) (int, bool) {
 // hold (1970 to 2106). The caller sees to it that they are of the file's link type. It returns how many records were
 // taken or, with an error, how many of these reached w whole; see Lost for those of earlier runs.
 func (p *Pcap) WriteRun(b *Batch, recs []Record) (int, error) {
+	p.write(b, recs)
+	return p.out.endRun(len(recs))
+}
+
+// WriteRuns is WriteRun for many runs, which may be of different batches: it is faster for short ones.
+func (p *Pcap) WriteRuns(runs []Run) (int, error) {
+	out, total := &p.out, 0
+	for i := range runs {
+		r := &runs[i]
+		out.touch(runs, i)
+		total += len(r.Records)
+		if r.Batch.headers == p.headers {
+			start, end, n := stretch(r.Records)
+			if room := out.room(int(end - start)); room != nil && n == len(r.Records) {
+				copy(room, r.Batch.Data[start:end])
+				out.took(len(room), n)
+				continue
+			}
+		}
+		p.write(r.Batch, r.Records)
+	}
+	return out.endRun(total)
+}
+
+func (p *Pcap) write(b *Batch, recs []Record) {
 	if b.headers != p.headers {
-		return p.rewrite(b, recs)
+		p.rewrite(b, recs)
+		return
 	}
 	for i := 0; i < len(recs); {
 		start, end, n := stretch(recs[i:])
@@ -46,7 +72,6 @@ func (p *Pcap) WriteRun(b *Batch, recs []Record) (int, error) {
 		}
 		i += n
 	}
-	return p.out.endRun(len(recs))
 }
 
 // stretch returns the longest beginning of recs that lies in one piece with its headers: from where to where, and how
@@ -62,10 +87,7 @@ func stretch(recs []Record) (start, end uint32, n int) {
 }
 
 // rewrite writes records with new headers.
-func (p *Pcap) rewrite(b *Batch, recs []Record) (int, error) {
-	if p.out.err != nil {
-		return 0, p.out.err
-	}
+func (p *Pcap) rewrite(b *Batch, recs []Record) {
 	for i := range recs {
 		room, err := p.out.next(recordHeader + int(recs[i].CapLen))
 		if err != nil {
@@ -75,7 +97,6 @@ func (p *Pcap) rewrite(b *Batch, recs []Record) (int, error) {
 		copy(room[recordHeader:], b.Packet(recs[i]))
 		p.out.pending++
 	}
-	return p.out.endRun(len(recs))
 }
 
 // Flush writes what was taken.

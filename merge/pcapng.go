@@ -113,19 +113,47 @@ func (p *Pcapng) WriteRun(iface int, b *Batch, recs []Record) (int, error) {
 	if err := p.check(iface); err != nil {
 		return 0, err
 	}
-	unit := ticksPer(p.interfaces[iface])
+	p.write(iface, b, recs)
+	return p.out.endRun(len(recs))
+}
+
+// WriteRuns is WriteRun for many runs, which may be of different batches: it is faster for short ones.
+func (p *Pcapng) WriteRuns(runs []Run) (int, error) {
+	total := 0
+	for i := range runs {
+		p.out.touch(runs, i)
+		r := &runs[i]
+		if err := p.check(r.Interface); err != nil {
+			n, _ := p.out.endRun(total)
+			return n, err
+		}
+		p.write(r.Interface, r.Batch, r.Records)
+		total += len(r.Records)
+	}
+	return p.out.endRun(total)
+}
+
+func (p *Pcapng) write(iface int, b *Batch, recs []Record) {
+	nano := p.interfaces[iface]
 	for i := range recs {
 		r := &recs[i]
 		size := packetSize(r.CapLen)
-		room, err := p.out.next(size)
-		if err != nil {
-			break
+		room := p.out.room(size)
+		if room == nil {
+			if room, _ = p.out.next(size); room == nil {
+				return // endRun knows the error
+			}
+			p.out.pending++
+		} else {
+			p.out.took(size, 1)
 		}
-		putPacket(room, iface, r, uint64(max(r.Time, 0))/unit)
+		ticks := uint64(max(r.Time, 0))
+		if !nano {
+			ticks /= 1000
+		}
+		putPacket(room, iface, r, ticks)
 		copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
-		p.out.pending++
 	}
-	return p.out.endRun(len(recs))
 }
 
 // WriteCommented writes one record of b as WriteRun does, with a comment. Each call allocates: it is for the rare packet.

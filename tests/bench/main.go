@@ -1,0 +1,55 @@
+// Command bench prints the tables of docs/performance.md: the built program beside others, in one run.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type options struct {
+	sshpcap string
+	dir     string
+	scale   float64
+	runs    int
+	counts  []int
+}
+
+func main() {
+	o := options{dir: os.TempDir()}
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
+		o.dir = "/dev/shm" // the page cache and nothing else
+	}
+	counts := "3,16,128"
+	flag.StringVar(&o.sshpcap, "sshpcap", "bin/sshpcap", "the program")
+	flag.StringVar(&o.dir, "dir", o.dir, "where files are made")
+	flag.Float64Var(&o.scale, "scale", .2, "of the number of packets; 1 = 20 and 8 million")
+	flag.IntVar(&o.runs, "runs", 5, "of which the median is shown")
+	flag.StringVar(&counts, "files", counts, "how many files are merged")
+	flag.Parse()
+	for _, text := range strings.Split(counts, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			fatal(fmt.Errorf("-files %s: not a number of files", counts))
+		}
+		o.counts = append(o.counts, n)
+	}
+	fatal(mergeTable(o))
+}
+
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// median is in seconds.
+func median(of []time.Duration) float64 {
+	slices.Sort(of)
+	return of[len(of)/2].Seconds()
+}
