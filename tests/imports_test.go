@@ -36,6 +36,7 @@ var rules = map[string]struct {
 	"internal/demo":      {imports: []string{"internal/sshserver"}, tests: []string{"internal/demo", "remote", "merge"}},
 	"tests":              {tests: []string{"tests/bed", "internal/cftest/api", "internal/cftest/container", "internal/cftest/fakecf"}},
 	"tests/bed":          {},
+	"tests/bench":        {},
 
 	"internal/cftest/api":       {tests: []string{"internal/cftest/api"}},
 	"internal/cftest/cfpcap":    {},
