@@ -30,7 +30,7 @@ type file struct {
 	own       bool          // fd is ours to close
 	stopping  chan struct{} // closed by stopWaiting: the capture ends
 
-	mu     sync.Mutex // of what giveUp looks at
+	mu     sync.Mutex // of what giveUp looks at: giving, and fd when it changes
 	giving bool       // nothing may take long any more
 }
 
@@ -151,6 +151,14 @@ func (f *file) hurry() {
 	if f.fd != nil && f.special {
 		_ = f.fd.SetWriteDeadline(time.Now().Add(lastMoment)) // what cannot have one is no pipe
 	}
+}
+
+// exchange writes to another file from now on, which has taken the name of the one before.
+func (f *file) exchange(fd *os.File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_ = f.fd.Close() // it has no name any more
+	f.fd = fd
 }
 
 // lastMoment is for a reader that reads to take what is left.

@@ -70,8 +70,8 @@ func (o *output) putInOrder(ctx context.Context) error {
 	if err := takePlace(fresh, old, f.Path); err != nil {
 		return err
 	}
-	_ = f.fd.Close() // it has no name any more
-	f.fd, o.order.done = fresh.Keep(), true
+	f.exchange(fresh.Keep())
+	o.order.done = true
 	return nil
 }
 

@@ -474,6 +474,9 @@ func (p *pump) close() {
 // untilCut is a context that ends when the caller wants to wait no longer. What cancel returns must be called.
 func (r *run) untilCut() (ctx context.Context, cancel func()) {
 	ctx, end := context.WithCancel(context.Background())
+	if r.end() == EndCut {
+		end() // at once, not when the goroutine gets its turn
+	}
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
