@@ -64,6 +64,7 @@ type decoder interface {
 type opened struct {
 	decoder
 	format string
+	quick  bool // reading it takes no more than the system's copying: whoever merges does it when it is needed
 	close  func()
 }
 
@@ -77,7 +78,7 @@ func (s source) open(read *atomic.Int64, size int) (*opened, error) {
 		}
 		raw, closeFile = f, func() { f.Close() }
 	}
-	o, err := s.decode(&counter{raw, read}, size)
+	o, err := s.decode(&counter{raw, read}, size, isRegular(raw))
 	if err != nil {
 		closeFile()
 		return nil, err
@@ -85,6 +86,15 @@ func (s source) open(read *atomic.Int64, size int) (*opened, error) {
 	closeDecoder := o.close
 	o.close = func() { closeDecoder(); closeFile() }
 	return o, nil
+}
+
+func isRegular(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
 }
 
 // counter counts what is read, and gives no more at once than its user has room for.
@@ -108,7 +118,7 @@ var (
 )
 
 // decode finds out what r is.
-func (s source) decode(r io.Reader, size int) (*opened, error) {
+func (s source) decode(r io.Reader, size int, regular bool) (*opened, error) {
 	head, r, err := peek(r)
 	if err != nil {
 		return nil, err
@@ -139,8 +149,12 @@ func (s source) decode(r io.Reader, size int) (*opened, error) {
 		o.format, o.decoder = "pcapng"+suffix, newPcapng(s.name, r, size)
 		return o, nil
 	}
-	o.format = "pcap" + suffix
-	if o.decoder, err = newPcap(s.name, r, size); err != nil {
+	o.format, o.quick = "pcap"+suffix, suffix == "" && regular
+	reader := merge.NewReader(&limited{r, size})
+	if o.quick {
+		reader = merge.NewReaderSize(r, min(size, quickRead))
+	}
+	if o.decoder, err = newPcap(s.name, reader); err != nil {
 		o.close()
 		return nil, err
 	}
@@ -220,8 +234,8 @@ type limited struct {
 
 func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
 
-func newPcap(name string, r io.Reader, size int) (*pcapDecoder, error) {
-	d := &pcapDecoder{name: name, reader: merge.NewReader(&limited{r, size}), off: 24}
+func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
+	d := &pcapDecoder{name: name, reader: reader, off: 24}
 	var err error
 	d.header, err = d.reader.ReadHeader()
 	var format *merge.FormatError

@@ -13,13 +13,15 @@ import (
 // input is a source that is being merged.
 type input struct {
 	source
-	chunks chan *chunk // closed by its goroutine at its end
-	err    error       // why it could not be opened; set before chunks is closed
+	opened *opened     // nil: it could not be
+	err    error       // why
+	chunks chan *chunk // closed by its goroutine at its end; nil: it has none, and is read when it is needed
 	format string
 
 	chunk   *chunk         // that is being taken from
 	records []merge.Record // its
 	pos     int            // of them, the next one
+	plain   bool           // they need no more than to be written
 	option  int            // of chunk.options, the next one
 	numbers []int          // of its interfaces in the output
 	packets int64
@@ -28,11 +30,13 @@ type input struct {
 	disordered bool
 }
 
-// How much an input reads at once: more where there are few of them.
+// How much an input reads at once: more where there are few of them. What is merged without a goroutine between stays in
+// the processor's second cache with these.
 const (
 	fewInputs = 16
 	largeRead = 256 << 10
 	smallRead = 16 << 10
+	quickRead = 32 << 10
 )
 
 // pass merges inputs into w, all at once.
@@ -60,9 +64,16 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 		size = smallRead
 	}
 	for i, from := range sources {
-		in := &input{source: from, chunks: make(chan *chunk, 1)}
+		in := &input{source: from}
 		inputs[i] = in
-		reading.Go(func() { in.read(ctx, m.readCounter(from), size) })
+		if !in.start(m.readCounter(from), size) {
+			continue
+		}
+		defer in.opened.close()
+		if !in.opened.quick {
+			in.chunks = make(chan *chunk, 1)
+			reading.Go(func() { in.read(ctx) })
+		}
 	}
 	err := m.takeAll(ctx, inputs, s, w)
 	err = errors.Join(err, s.finish())
@@ -78,18 +89,22 @@ func (m *merging) readCounter(s source) *atomic.Int64 {
 	return &m.cfg.Progress.Read
 }
 
-// read reads an input to its end.
-func (in *input) read(ctx context.Context, read *atomic.Int64, size int) {
-	defer close(in.chunks)
+// start opens an input. It tells whether that could be done.
+func (in *input) start(read *atomic.Int64, size int) bool {
 	o, err := in.open(read, size)
 	if err != nil {
 		in.err = &InputError{in.name, err}
-		return
+		return false
 	}
-	defer o.close()
-	in.format = o.format
+	in.opened, in.format = o, o.format
+	return true
+}
+
+// read reads an input to its end, while others are merged.
+func (in *input) read(ctx context.Context) {
+	defer close(in.chunks)
 	for {
-		c, err := o.next()
+		c, err := in.opened.next()
 		if err != nil {
 			return // the end
 		}
@@ -101,17 +116,22 @@ func (in *input) read(ctx context.Context, read *atomic.Int64, size int) {
 	}
 }
 
-// pick is a run of packets that are next in the output.
-type pick struct {
-	input    int32
-	from, to int32 // of the records of its chunk
+// next returns the next chunk; nil at the end.
+func (in *input) next() *chunk {
+	switch {
+	case in.opened == nil:
+		return nil
+	case in.chunks != nil:
+		return <-in.chunks
+	}
+	c, err := in.opened.next()
+	if err != nil {
+		return nil // the end
+	}
+	return c
 }
 
-// mostPicks is how many are looked for before they are written.
-const mostPicks = 1024
-
-// takeAll merges what the inputs read. It finds out who is next many times over before it copies: two tight loops are
-// faster than one large one, and the copying knows what comes.
+// takeAll merges what the inputs read.
 func (m *merging) takeAll(ctx context.Context, inputs []*input, s *sink, w io.Writer) error {
 	times := make([]int64, len(inputs))
 	for i, in := range inputs {
@@ -125,68 +145,42 @@ func (m *merging) takeAll(ctx context.Context, inputs []*input, s *sink, w io.Wr
 			return err
 		}
 	}
-	t, picks := newTree(times), make([]pick, 0, mostPicks)
-	for t.winner.time != never {
+	for t := newTree(times); t.winner.time != never; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.note()
-		var used *input
-		picks, used = collect(t, inputs, s, picks[:0])
-		if err := s.writeAll(inputs, picks); err != nil {
+		if err := take(t, inputs, s); err != nil {
 			return err
-		}
-		if used != nil {
-			next, err := used.advance(s)
-			if err != nil {
-				return err
-			}
-			t.replace(next)
 		}
 		m.cfg.Progress.Packets.Store(s.total)
 	}
 	return ctx.Err() // the inputs end with it, too
 }
 
-// collect finds the next packets, until a chunk is used up: that of the tree's winner, which is returned.
-func collect(t *tree, inputs []*input, s *sink, picks []pick) ([]pick, *input) {
-	newest := s.order.newest
-	for len(picks) < mostPicks && t.winner.time != never {
-		i := t.winner.input
-		in := inputs[i]
-		records, from := in.records, in.pos
-		first := records[from].Time
-		if first < newest {
-			s.order.late(first)
-			in.disordered = true
+// runsAtOnce is how many runs are taken before somebody looks whether to go on.
+const runsAtOnce = 1024
+
+// take writes the next runs of packets.
+func take(t *tree, inputs []*input, s *sink) error {
+	for n := 0; n < runsAtOnce && t.winner.time != never; n++ {
+		in := inputs[t.winner.input]
+		from := in.pos
+		in.pos = t.run(in.records, from)
+		s.order.run(in, in.records[from:in.pos])
+		if err := s.write(in, from, in.pos); err != nil {
+			return err
 		}
-		to, last := from+1, first
-		used := to == len(records)
-		if !used {
-			t.replace(records[to].Time)
-			if t.winner.input == i && records[to].Time >= first {
-				limit := t.limit()
-				for ; to < len(records) && records[to].Time <= limit && records[to].Time >= last; to++ {
-					last = records[to].Time
-				}
-				if used = to == len(records); !used {
-					t.replace(records[to].Time)
-				}
-			}
+		if in.pos < len(in.records) {
+			continue
 		}
-		if first < newest {
-			s.order.moved += int64(to - from)
+		next, err := in.advance(s)
+		if err != nil {
+			return err
 		}
-		newest = max(newest, last)
-		picks = append(picks, pick{int32(i), int32(from), int32(to)})
-		in.pos = to
-		if used {
-			s.order.newest = newest
-			return picks, in
-		}
+		t.replace(next)
 	}
-	s.order.newest = newest
-	return picks, nil
+	return nil
 }
 
 // advance takes the next chunk with packets. The events of those before are the sink's at once. It returns the time of
@@ -197,8 +191,8 @@ func (in *input) advance(s *sink) (int64, error) {
 			in.chunk.release()
 			in.chunk = nil
 		}
-		c, ok := <-in.chunks
-		if !ok {
+		c := in.next()
+		if c == nil {
 			return never, in.err
 		}
 		in.chunk, in.pos, in.option = c, 0, 0
@@ -211,7 +205,7 @@ func (in *input) advance(s *sink) (int64, error) {
 			in.damage = c.damage
 		}
 		if c.batch != nil {
-			in.records = c.batch.Records
+			in.records, in.plain = c.batch.Records, s.isPlain(c)
 			in.packets += int64(len(c.batch.Records))
 			return min(c.batch.Records[0].Time, never-1), nil
 		}

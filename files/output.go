@@ -24,8 +24,16 @@ type order struct {
 
 func newOrder() order { return order{newest: math.MinInt64, earliest: math.MaxInt64} }
 
-// late takes note of a packet that comes behind a later one.
-func (o *order) late(t int64) { o.earliest = min(o.earliest, t) }
+// run takes note of packets that are written now, which are in order in themselves. Only what its own input has out of
+// order is behind later ones.
+func (o *order) run(in *input, recs []merge.Record) {
+	if first := recs[0].Time; first < o.newest {
+		o.earliest = min(o.earliest, first)
+		o.moved += int64(len(recs))
+		in.disordered = true
+	}
+	o.newest = max(o.newest, recs[len(recs)-1].Time)
+}
 
 func (o *order) disordered() bool { return o.earliest != math.MaxInt64 }
 

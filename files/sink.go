@@ -23,8 +23,7 @@ type sink struct {
 	order  order
 	dedup  *dedup
 
-	behind   *behind // writes this file
-	runs     []merge.Run
+	behind   *behind   // writes this file
 	rotation *rotation // nil: one file
 	packets  int64     // in this file
 	total    int64
@@ -132,44 +131,30 @@ func (s *sink) note() {
 	}
 }
 
-// writeAll writes packets, of which each run is in order in itself.
-func (s *sink) writeAll(inputs []*input, picks []pick) error {
-	for _, p := range picks {
-		in := inputs[p.input]
-		c := in.chunk
-		if s.rotation != nil || s.dedup != nil || len(c.ifaces) > 0 || len(c.options) > 0 {
-			if err := s.writeRuns(); err != nil {
-				return err
-			}
-			if err := s.write(in, c, int(p.from), int(p.to)); err != nil {
-				return err
-			}
-			continue
-		}
-		s.runs = append(s.runs, merge.Run{Batch: c.batch, Interface: in.numbers[c.iface], Records: c.batch.Records[p.from:p.to]})
-	}
-	return s.writeRuns()
+// isPlain tells whether the packets of a chunk need no more than to be written.
+func (s *sink) isPlain(c *chunk) bool {
+	return s.rotation == nil && s.dedup == nil && len(c.ifaces) == 0 && len(c.options) == 0
 }
 
-// writeRuns writes the runs that need no more than that.
-func (s *sink) writeRuns() (err error) {
-	n := 0
+// write writes a run of packets of an input's chunk: those from..to of its batch, which are in order in themselves.
+func (s *sink) write(in *input, from, to int) (err error) {
+	c, n := in.chunk, to-from
 	switch {
-	case len(s.runs) == 0:
-		return nil
+	case !in.plain:
+		return s.writeApart(in, from, to)
 	case s.pcap != nil:
-		n, err = s.pcap.WriteRuns(s.runs)
+		_, err = s.pcap.WriteRun(c.batch, in.records[from:to])
 	default:
-		n, err = s.pcapng.WriteRuns(s.runs)
+		_, err = s.pcapng.WriteRun(in.numbers[c.iface], c.batch, in.records[from:to])
 	}
 	s.packets += int64(n)
 	s.total += int64(n)
-	s.runs = s.runs[:0]
 	return err
 }
 
-// write writes a run of packets of a chunk: those from..to of its batch, which are in order in themselves.
-func (s *sink) write(in *input, c *chunk, from, to int) error {
+// writeApart writes packets that may go to several files, be of several interfaces, and have options.
+func (s *sink) writeApart(in *input, from, to int) error {
+	c := in.chunk
 	for from < to {
 		n := to - from
 		if s.rotation != nil {

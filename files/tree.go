@@ -3,6 +3,8 @@ package files
 import (
 	"math"
 	"math/bits"
+
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // never is the time of the next packet of an input that has none.
@@ -82,4 +84,27 @@ func (t *tree) limit() int64 {
 		return int64(second.time) - 1
 	}
 	return int64(second.time)
+}
+
+// run returns where the run ends that begins with the record at from, which is the winner's next one: those in order
+// that come before what others have. If there are records behind it, they are in the tree.
+func (t *tree) run(records []merge.Record, from int) (to int) {
+	input, last := t.winner.input, records[from].Time
+	to = from + 1
+	if to == len(records) {
+		return to
+	}
+	t.replace(records[to].Time)
+	if t.winner.input != input || records[to].Time < last {
+		return to
+	}
+	limit := t.limit()
+	for to < len(records) && records[to].Time <= limit && records[to].Time >= last {
+		last = records[to].Time
+		to++
+	}
+	if to < len(records) {
+		t.replace(records[to].Time)
+	}
+	return to
 }

@@ -63,7 +63,7 @@ var batches = sync.Pool{New: func() any { return new(Batch) }}
 type arena struct {
 	buf     []byte
 	records []Record // of all batches; an append that moves them leaves those of earlier batches where they are
-	class   int
+	class   int      // index in arenas
 	refs    atomic.Int32
 
 	held int // batches of it in the Merger; the Merger's
@@ -86,6 +86,15 @@ func newArena(want int) *arena {
 	return a
 }
 
+// noClass is that of an arena that is not used again by other readers.
+const noClass = -1
+
+func privateArena(size int) *arena {
+	a := &arena{buf: make([]byte, size), class: noClass}
+	a.refs.Store(1)
+	return a
+}
+
 func arenaClass(want int) int {
 	class := 0
 	for class < len(arenaSizes)-1 && arenaSizes[class] < want {
@@ -99,7 +108,9 @@ func (a *arena) release() {
 		return
 	}
 	a.records = a.records[:0]
-	arenas[a.class].Put(a)
+	if a.class != noClass {
+		arenas[a.class].Put(a)
+	}
 }
 
 // batch cuts a batch out of the arena.

@@ -25,13 +25,6 @@ type Record struct {
 	OrigLen uint32 // bytes on the wire, as the stream says: CapLen can be larger, and both are kept
 }
 
-// Run is a part of a batch's records, of one interface of the output.
-type Run struct {
-	Batch     *Batch
-	Records   []Record // that follow each other in Batch.Records
-	Interface int      // its number; pcap has none
-}
-
 // A Sink takes what leaves a Merger.
 type Sink interface {
 	// WriteRun writes records of one source that follow each other in the merged order. All of them are late (below a

@@ -24,7 +24,6 @@ type output struct {
 	packets int64 // taken by runs that have ended
 	pending int   // packets in buf
 	whole   int64 // packets in w
-	touched byte  // means nothing
 	err     error
 }
 
@@ -61,7 +60,7 @@ func (o *output) next(n int) ([]byte, error) {
 // room is as much of the buffer as that, which took makes part of what is to be written; nil where there is none, and
 // next is to be asked.
 func (o *output) room(n int) []byte {
-	if at := len(o.buf); n <= cap(o.buf)-at {
+	if at := len(o.buf); n <= cap(o.buf)-at && o.err == nil {
 		return o.buf[at : at+n]
 	}
 	return nil
@@ -72,25 +71,6 @@ func (o *output) took(n, packets int) {
 	o.buf = o.buf[:len(o.buf)+n]
 	o.size += int64(n)
 	o.pending += packets
-}
-
-// ahead is how many runs before its turn a packet is looked at.
-const ahead = 16
-
-// touch reads a bit of the runs from i on that are next, so that they are on their way from memory, all at once, when
-// they are to be copied: the batches of many sources do not stay in the processor's caches.
-func (o *output) touch(runs []Run, i int) {
-	if i%ahead != 0 {
-		return
-	}
-	sum := byte(0)
-	for i := i; i < min(i+ahead, len(runs)); i++ {
-		data, at := runs[i].Batch.Data, int(runs[i].Records[0].Off)
-		if at+64 < len(data) {
-			sum += data[at] + data[at+64]
-		}
-	}
-	o.touched = sum
 }
 
 // put takes bytes that are whole units, with as many packets.

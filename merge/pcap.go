@@ -36,28 +36,17 @@ func (p *Pcap) unit(b []byte) (int, bool) {
 // hold (1970 to 2106). The caller sees to it that they are of the file's link type. It returns how many records were
 // taken or, with an error, how many of these reached w whole; see Lost for those of earlier runs.
 func (p *Pcap) WriteRun(b *Batch, recs []Record) (int, error) {
+	if b.headers == p.headers && len(recs) > 0 {
+		// As most are: in one piece, for which there is room.
+		start, end, n := stretch(recs)
+		if room := p.out.room(int(end - start)); room != nil && n == len(recs) {
+			copy(room, b.Data[start:end])
+			p.out.took(len(room), n)
+			return p.out.endRun(n)
+		}
+	}
 	p.write(b, recs)
 	return p.out.endRun(len(recs))
-}
-
-// WriteRuns is WriteRun for many runs, which may be of different batches: it is faster for short ones.
-func (p *Pcap) WriteRuns(runs []Run) (int, error) {
-	out, total := &p.out, 0
-	for i := range runs {
-		r := &runs[i]
-		out.touch(runs, i)
-		total += len(r.Records)
-		if r.Batch.headers == p.headers {
-			start, end, n := stretch(r.Records)
-			if room := out.room(int(end - start)); room != nil && n == len(r.Records) {
-				copy(room, r.Batch.Data[start:end])
-				out.took(len(room), n)
-				continue
-			}
-		}
-		p.write(r.Batch, r.Records)
-	}
-	return out.endRun(total)
 }
 
 func (p *Pcap) write(b *Batch, recs []Record) {

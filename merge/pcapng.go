@@ -117,22 +117,6 @@ func (p *Pcapng) WriteRun(iface int, b *Batch, recs []Record) (int, error) {
 	return p.out.endRun(len(recs))
 }
 
-// WriteRuns is WriteRun for many runs, which may be of different batches: it is faster for short ones.
-func (p *Pcapng) WriteRuns(runs []Run) (int, error) {
-	total := 0
-	for i := range runs {
-		p.out.touch(runs, i)
-		r := &runs[i]
-		if err := p.check(r.Interface); err != nil {
-			n, _ := p.out.endRun(total)
-			return n, err
-		}
-		p.write(r.Interface, r.Batch, r.Records)
-		total += len(r.Records)
-	}
-	return p.out.endRun(total)
-}
-
 func (p *Pcapng) write(iface int, b *Batch, recs []Record) {
 	nano := p.interfaces[iface]
 	for i := range recs {

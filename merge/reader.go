@@ -37,6 +37,7 @@ type Reader struct {
 
 	reads, read int // into this arena: how many and how much
 
+	size      int // of arenas; 0 = it follows how much a read gives
 	big, nano bool
 	shift     int64
 	err       error // what the stream ended with, once all before it has been given out
@@ -45,6 +46,13 @@ type Reader struct {
 // NewReader returns a Reader of the stream r, which begins with the file's header.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{r: r, need: fileHeader}
+}
+
+// NewReaderSize returns a Reader whose arenas have so many bytes, and more only for a record that needs it. It reads as
+// much at once. Where each batch is released before the next one is asked for, there is one arena, which stays in the
+// processor's caches if it is small.
+func NewReaderSize(r io.Reader, size int) *Reader {
+	return &Reader{r: r, need: fileHeader, size: max(size, fileHeader)}
 }
 
 // Shift sets what is added to every timestamp from now on. Times that leave what pcap can hold (1970 to 2106) stop at
@@ -148,7 +156,7 @@ func (r *Reader) fill() {
 // makeRoom sees to it that the record which begins at start can become whole, and that a read is worth its while.
 func (r *Reader) makeRoom() {
 	if r.arena == nil {
-		r.arena = newArena(r.need)
+		r.arena = r.newArena(r.need)
 		return
 	}
 	size := len(r.arena.buf)
@@ -163,19 +171,34 @@ func (r *Reader) makeRoom() {
 // so that a busy stream has few and a slow one small arenas. The same arena serves again if nobody else has it.
 func (r *Reader) moveOn() {
 	old, want := r.arena, r.need
-	if r.reads > 0 {
+	if r.reads > 0 && r.size == 0 {
 		want = max(want, 4*(r.read/r.reads))
 	}
 	rest := old.buf[r.start:r.end]
-	if old.class == arenaClass(want) && old.refs.Load() == 1 {
+	if r.suits(old, want) && old.refs.Load() == 1 {
 		old.records = old.records[:0]
 		r.end = copy(old.buf, rest)
 	} else {
-		r.arena = newArena(want)
+		r.arena = r.newArena(want)
 		r.end = copy(r.arena.buf, rest)
 		old.release()
 	}
 	r.start, r.reads, r.read = 0, 0, 0
+}
+
+// suits tells whether an arena will do in the place of a new one.
+func (r *Reader) suits(a *arena, want int) bool {
+	if r.size > 0 {
+		return len(a.buf) >= want // one that had to be larger once stays
+	}
+	return a.class == arenaClass(want)
+}
+
+func (r *Reader) newArena(want int) *arena {
+	if r.size > 0 {
+		return privateArena(max(r.size, want))
+	}
+	return newArena(want)
 }
 
 // frame makes a batch of the whole records that are there; nil when there are none. In passing it rewrites their
@@ -185,38 +208,95 @@ func (r *Reader) frame() *Batch {
 	if data == nil {
 		return nil
 	}
-	records := r.arena.records
-	first, pos, last, ordered := len(records), 0, int64(minTime), true
-	for {
-		h, err := r.parse(data[pos:])
-		if err != nil {
-			r.err = &FormatError{Offset: r.off + int64(pos), Reason: err.Error()}
-			data = data[:pos] // nothing behind it can be framed
-			r.end = r.start + pos
-			break
-		}
-		r.need = recordHeader + int(h.CapLen)
-		if len(data)-pos < r.need {
-			break
-		}
-		h.Off = uint32(pos + recordHeader)
-		if r.big || r.shift != 0 {
-			putRecordHeader(data[pos:], h, r.nano)
-		}
-		ordered = ordered && h.Time >= last
-		last = h.Time
-		records = append(records, h)
-		pos += r.need
+	f := framing{records: r.arena.records, ordered: true, last: minTime}
+	first := len(f.records)
+	if r.big || r.shift != 0 {
+		r.rewrite(&f, data)
+	} else {
+		r.index(&f, data)
 	}
-	r.arena.records = records
-	if len(records) == first {
+	if f.err != nil {
+		r.err = &FormatError{Offset: r.off + int64(f.pos), Reason: f.err.Error()}
+		data = data[:f.pos] // nothing behind it can be framed
+		r.end = r.start + f.pos
+	}
+	r.arena.records = f.records
+	if len(f.records) == first {
 		return nil
 	}
-	r.start += pos
-	r.off += int64(pos)
-	b := r.arena.batch(data[:pos:pos], records[first:len(records):len(records)])
-	b.headers, b.ordered = headersOf(r.nano), ordered
+	r.start += f.pos
+	r.off += int64(f.pos)
+	b := r.arena.batch(data[:f.pos:f.pos], f.records[first:len(f.records):len(f.records)])
+	b.headers, b.ordered = headersOf(r.nano), f.ordered
 	return b
+}
+
+// framing is what frame has found so far.
+type framing struct {
+	records []Record
+	pos     int // behind them
+	last    int64
+	ordered bool
+	err     error // what follows them is nonsense
+}
+
+// index takes the whole records that are there as they are.
+func (r *Reader) index(f *framing, data []byte) {
+	records, pos, last, ordered := f.records, f.pos, f.last, f.ordered
+	unit := int64(ticksPer(r.nano))
+	perSecond := uint32(int64(time.Second) / unit)
+	need := recordHeader
+	for len(data)-pos >= recordHeader {
+		p := data[pos : pos+recordHeader : pos+recordHeader]
+		sub, captured := le.Uint32(p[4:]), le.Uint32(p[8:])
+		if captured > MaxRecord || sub >= perSecond {
+			f.err = nonsense(captured)
+			break
+		}
+		need = recordHeader + int(captured)
+		if len(data)-pos < need {
+			break
+		}
+		t := int64(le.Uint32(p))*int64(time.Second) + int64(sub)*unit
+		ordered = ordered && t >= last
+		last = t
+		records = append(records, Record{Time: t, Off: uint32(pos + recordHeader), CapLen: captured, OrigLen: le.Uint32(p[12:])})
+		pos += need
+		need = recordHeader
+	}
+	r.need = need
+	f.records, f.pos, f.last, f.ordered = records, pos, last, ordered
+}
+
+// rewrite takes the whole records that are there, and makes their headers those of a little-endian stream with shifted
+// times.
+func (r *Reader) rewrite(f *framing, data []byte) {
+	for {
+		r.need = recordHeader
+		h, err := r.parse(data[f.pos:])
+		if err != nil {
+			f.err = err
+			return
+		}
+		r.need += int(h.CapLen)
+		if len(data)-f.pos < r.need {
+			return
+		}
+		h.Off = uint32(f.pos + recordHeader)
+		putRecordHeader(data[f.pos:], h, r.nano)
+		f.ordered = f.ordered && h.Time >= f.last
+		f.last = h.Time
+		f.records = append(f.records, h)
+		f.pos += r.need
+	}
+}
+
+// nonsense is what is wrong with a record header that says so much was captured.
+func nonsense(captured uint32) error {
+	if captured > MaxRecord {
+		return errTooLong
+	}
+	return errSubsecond
 }
 
 var (
@@ -240,11 +320,8 @@ func (r *Reader) parse(p []byte) (Record, error) {
 	if !r.nano {
 		ns *= int64(time.Microsecond)
 	}
-	switch {
-	case h.CapLen > MaxRecord:
-		return Record{}, errTooLong
-	case ns >= int64(time.Second):
-		return Record{}, errSubsecond
+	if h.CapLen > MaxRecord || ns >= int64(time.Second) {
+		return Record{}, nonsense(h.CapLen)
 	}
 	h.Time = int64(sec)*int64(time.Second) + ns
 	if r.shift != 0 {
