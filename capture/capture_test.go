@@ -1,6 +1,7 @@
 package capture_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +42,8 @@ type tcpdump struct {
 	exit  int
 	hang  bool          // do not end when asked to
 	ahead time.Duration // of its clock
+	steps *atomic.Int64 // ns that its clock was set by since; nil = never
+	mute  bool          // it tells its clock only once
 }
 
 // helper is a tcpdump that runs.
@@ -88,14 +92,14 @@ func burst(instance byte, n int) func(*helper) {
 }
 
 func (t tcpdump) run(s *sshserver.Session) int {
-	h := &helper{Session: s, stop: make(chan struct{})}
-	s.Go(func() { io.Copy(io.Discard, s.Stdin); close(h.stop) })
-	now := time.Now().Add(t.ahead)
-	fmt.Fprintf(s.Stderr, "@sshpcap clock %d.%09d\n@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", now.Unix(), now.Nanosecond(), s.Connection)
-	h.pcap = pcapgo.NewWriterNanos(s.Stdout)
 	if t.link == 0 {
 		t.link = layers.LinkTypeEthernet
 	}
+	h := &helper{Session: s, stop: make(chan struct{})}
+	t.clock(s)
+	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
+	s.Go(func() { t.listen(s); close(h.stop) })
+	h.pcap = pcapgo.NewWriterNanos(s.Stdout)
 	h.pcap.WriteFileHeader(262144, t.link)
 	if t.give != nil {
 		t.give(h)
@@ -113,6 +117,24 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	}
 	fmt.Fprintf(s.Stderr, "%d packets captured\n%d packets received by filter\n7 packets dropped by kernel\n", h.written, h.written+7)
 	return 0
+}
+
+// clock tells what the instance's clock shows.
+func (t tcpdump) clock(s *sshserver.Session) {
+	now := time.Now().Add(t.ahead)
+	if t.steps != nil {
+		now = now.Add(time.Duration(t.steps.Load()))
+	}
+	fmt.Fprintf(s.Stderr, "@sshpcap clock %d.%09d\n", now.Unix(), now.Nanosecond())
+}
+
+// listen answers questions until there are no more.
+func (t tcpdump) listen(s *sshserver.Session) {
+	for lines := bufio.NewScanner(s.Stdin); lines.Scan(); {
+		if lines.Text() == "c" && !t.mute {
+			t.clock(s)
+		}
+	}
 }
 
 // instance starts a server whose command is handler.
@@ -768,7 +790,12 @@ func TestSudoWhenItIsNeeded(t *testing.T) {
 
 func TestAlignClocks(t *testing.T) {
 	const ahead = time.Hour
-	shifted := tcpdump{ahead: ahead, give: func(h *helper) { h.packet(time.Now().Add(ahead), 1) }}
+	var sent atomic.Int64
+	shifted := tcpdump{ahead: ahead, give: func(h *helper) {
+		now := time.Now().Add(ahead)
+		sent.Store(now.UnixNano())
+		h.packet(now, 1)
+	}}
 	f := newFixture(t, "x.pcapng", instance(t, "a", shifted.run))
 	f.AlignClocks = true
 	before := time.Now()
@@ -782,6 +809,46 @@ func TestAlignClocks(t *testing.T) {
 	}
 	if d := records[0].at.Sub(before); d.Abs() > 10*time.Second {
 		t.Errorf("the packet is %v away from when it was sent", d)
+	}
+	if was := records[0].at.Add(-clock.Shift).UnixNano(); clock.Shift == 0 || was != sent.Load() {
+		t.Errorf("shifted by %v from %d, not %d", clock.Shift, was, sent.Load())
+	}
+	raw, _ := os.ReadFile(f.path)
+	if says := fmt.Sprintf("; %+d ns were added to the timestamps", clock.Shift); !bytes.Contains(raw, []byte(says)) || !bytes.Contains(raw, []byte("timestamps were shifted")) {
+		t.Errorf("the file does not say%s", says)
+	}
+}
+
+// The clock is measured over several round trips, the comment of the interface says what came of it, and one line warns
+// of clocks that are off.
+func TestClocksAreMeasured(t *testing.T) {
+	fast := instance(t, "fast", tcpdump{ahead: 80 * time.Millisecond, give: burst(1, 1)}.run)
+	slow := instance(t, "slow", tcpdump{ahead: -2 * time.Second, give: burst(2, 1)}.run)
+	right := instance(t, "right", tcpdump{give: burst(3, 1)}.run)
+	mute := instance(t, "mute", tcpdump{mute: true, give: burst(4, 1)}.run)
+	f := newFixture(t, "x.pcapng", fast, slow, right, mute)
+	var notes []string
+	f.OnEvent = func(e capture.Event) {
+		if e.Kind == capture.Note {
+			notes = append(notes, e.Instance+": "+e.Text)
+		}
+	}
+	report, err := f.run(t, f.packets(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := os.ReadFile(f.path)
+	for i, want := range []time.Duration{80 * time.Millisecond, -2 * time.Second, 0, 0} {
+		in := report.Instances[i]
+		if c := in.Clock; c == nil || (c.Offset-want).Abs() > c.Error || c.Shift != 0 {
+			t.Errorf("%s: %v, want %v", in.Name, c, want)
+		}
+	}
+	if !bytes.Contains(raw, []byte("clock -")) || !bytes.Contains(raw, []byte("clock +")) {
+		t.Error("no comment tells the clock")
+	}
+	if len(notes) != 1 || !strings.HasPrefix(notes[0], "slow: its clock is ") || !strings.Contains(notes[0], "behind") || !strings.Contains(notes[0], ", and another one is off") {
+		t.Errorf("notes: %q", notes)
 	}
 }
 

@@ -1,8 +1,11 @@
 package capture
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,10 +17,10 @@ type Clock struct {
 	Known  bool
 	Offset time.Duration
 	Error  time.Duration
+	Shift  time.Duration // what was added to the timestamps, with Config.AlignClocks
 }
 
-// certain is the offset where the clocks differ for sure, and 0 where they may agree: most of the way of a measurement
-// lies before the instance's clock is read, so that one that is right looks ahead.
+// certain is the offset where the clocks differ for sure, and 0 where they may agree.
 func (c Clock) certain() time.Duration {
 	if c.Offset.Abs() <= c.Error {
 		return 0
@@ -25,36 +28,106 @@ func (c Clock) certain() time.Duration {
 	return c.Offset
 }
 
+// isOff says whether the clock is so far off that people should know.
+func (c Clock) isOff() bool { return c.Known && c.Offset.Abs() > farOff+c.Error }
+
+// farOff is an offset that puts packets of two instances in an order that misleads: of the size of a round trip.
+const farOff = 10 * time.Millisecond
+
 // String says so, with a sign; it is empty when nothing is known.
 func (c Clock) String() string {
 	if !c.Known {
 		return ""
 	}
-	return fmt.Sprintf("clock %+.1f ms ± %.1f ms", milliseconds(c.Offset), milliseconds(c.Error))
+	text := fmt.Sprintf("clock %+.1f ms ± %.1f ms", milliseconds(c.Offset), milliseconds(c.Error))
+	if c.Shift != 0 {
+		text += fmt.Sprintf("; %+d ns were added to the timestamps", c.Shift.Nanoseconds())
+	}
+	return text
 }
 
-// stderr is what an instance says beside the packets, with the time at which it begins to speak. Its first words tell
-// its clock: it read it after we asked and before they came here.
+// MarshalJSON gives offset and error in milliseconds, and the shift in nanoseconds: it is to be undone exactly.
+func (c Clock) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Offset float64 `json:"offset_ms"`
+		Error  float64 `json:"error_ms"`
+		Shift  int64   `json:"shift_ns"`
+	}{milliseconds(c.Offset), milliseconds(c.Error), c.Shift.Nanoseconds()})
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// reading is what an instance's clock showed at some time between two of ours. Both of these have Go's monotonic clock,
+// so that a step of our wall clock between two readings shows as one of theirs, and none within.
+type reading struct {
+	asked, came time.Time
+	shows       time.Time
+}
+
+// absurd is an offset that says that the clock is not set at all, or that somebody jokes.
+const absurd = 100 * 365 * 24 * time.Hour
+
+// clock is what a reading tells: half of the round trip is what it does not.
+func (r reading) clock() (c Clock, ok bool) {
+	half := (r.came.Sub(r.asked) + 1) / 2
+	if r.shows.IsZero() || half < 0 || r.asked.Sub(r.shows).Abs() > absurd {
+		return Clock{}, false
+	}
+	return Clock{Known: true, Offset: r.shows.Sub(r.asked.Round(0).Add(half)), Error: half}, true
+}
+
+// drift is how fast two clocks may go apart: quartz is off by 20 to 50 millionths.
+const drift = 50e-6
+
+// estimate is the best that is known of an instance's clock.
+type estimate struct {
+	clock Clock
+	at    time.Time // when it was measured
+}
+
+// take takes in another measurement: a better one, or one that tells that the clock has been set since.
+func (e *estimate) take(c Clock, now time.Time) (changed bool) {
+	aged := e.clock.Error + time.Duration(drift*float64(now.Sub(e.at)))
+	stepped := (c.Offset - e.clock.Offset).Abs() > c.Error+aged
+	if e.clock.Known && !stepped && c.Error > aged {
+		return false
+	}
+	c.Shift = e.clock.Shift
+	e.clock, e.at = c, now
+	return true
+}
+
+// stderr is what an instance says beside the packets, with the times at which it tells its clock.
 type stderr struct {
 	remote.Log
-	asked time.Time // when the command was sent; set before it is
-
 	introduced chan struct{} // closed by Write when all has been said that comes before the helper's own words
+	read       chan reading  // of the clock; Write never waits for who takes them
 
-	mu   sync.Mutex
-	came time.Time // when the first bytes came
-	done bool      // introduced is closed
+	mu    sync.Mutex
+	asked time.Time // when the question was sent that is not answered yet; at first, when the command was
+	told  int       // how often it told its clock
+	done  bool      // introduced is closed
 }
 
-func newStderr() *stderr { return &stderr{introduced: make(chan struct{})} }
+func newStderr(asked time.Time) *stderr {
+	return &stderr{introduced: make(chan struct{}), read: make(chan reading, 1), asked: asked}
+}
 
 func (l *stderr) Write(p []byte) (int, error) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.came.IsZero() {
-		l.came = time.Now()
-	}
 	l.Log.Write(p)
+	if n, shows := l.Log.Clock(); n > l.told {
+		l.told = n
+		if !l.asked.IsZero() { // else nobody wanted to know
+			select {
+			case l.read <- reading{l.asked, now, shows}:
+			default:
+			}
+		}
+		l.asked = time.Time{}
+	}
 	if !l.done && l.Report().Started {
 		l.done = true
 		close(l.introduced)
@@ -62,34 +135,147 @@ func (l *stderr) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// absurd is an offset that says that the clock is not set at all, or that somebody jokes.
-const absurd = 100 * 365 * 24 * time.Hour
+// ask sends the question.
+func (l *stderr) ask(to io.Writer) error {
+	l.mu.Lock()
+	l.asked = time.Now()
+	l.mu.Unlock()
+	_, err := to.Write(remote.ClockQuestion())
+	return err
+}
 
-// clock compares the instance's clock with ours. It waits a moment for what the instance says first: it was sent
-// before the packets, but a server may forward it behind them.
-func (l *stderr) clock() Clock {
+// How often the clock is read. Of the readings of a series the one with the shortest round trip counts.
+const (
+	firstReadings = 5
+	laterReadings = 3
+	readingsEvery = 30 * time.Second
+	mostPatience  = 2 * time.Second // with an answer
+)
+
+// watchClock reads the instance's clock until the helper is over: some times at once, and again from time to time. It
+// closes measured when the first series has ended.
+func (s *stream) watchClock(log *stderr, stdin io.Writer, measured chan<- struct{}, over <-chan struct{}) {
+	again := time.NewTicker(readingsEvery)
+	defer again.Stop()
+	answers := s.readClock(log, over, firstReadings, stdin, true)
+	close(measured)
+	for answers {
+		select {
+		case <-again.C:
+			answers = s.readClock(log, over, laterReadings, stdin, false)
+		case <-over:
+			return
+		case <-s.instance.run.active.Done():
+			return
+		}
+	}
+}
+
+// readClock is one series. The first reading may be one that was asked for already: the script's own, when it begins. It
+// says whether the instance answers.
+func (s *stream) readClock(log *stderr, over <-chan struct{}, n int, stdin io.Writer, asked bool) (answers bool) {
+	patience := time.NewTimer(mostPatience)
+	defer patience.Stop()
+	for i := range n {
+		if !asked && log.ask(stdin) != nil {
+			return false
+		}
+		asked = false
+		select {
+		case r := <-log.read:
+			if c, ok := r.clock(); ok {
+				s.learnClock(c, r.came)
+			}
+		case <-patience.C:
+			return i > 1
+		case <-over:
+			return false
+		}
+	}
+	return true
+}
+
+// clock is what is known of the instance's clock.
+func (s *stream) clock() Clock {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.estimate.clock
+}
+
+// learnClock takes in a measurement, and tells the pump of it.
+func (s *stream) learnClock(c Clock, at time.Time) {
+	s.mu.Lock()
+	before := s.estimate.clock
+	changed := s.estimate.take(c, at)
+	after, open := s.estimate.clock, s.open
+	s.mu.Unlock()
+	if !changed || !open {
+		return
+	}
+	s.instance.run.messages <- message{stream: s, kind: timed}
+	if step := after.Offset - before.Offset; before.Known && step.Abs() > farOff+after.Error+before.Error {
+		s.instance.run.emit(Event{Kind: Note, Instance: s.instance.Name, Text: "its clock was set, by " + aheadOrBehind(step)})
+	}
+}
+
+// patience is how long a stream that can open waits for its clock to be measured. With --align-clocks the timestamps
+// hang on it.
+func (r *run) clockPatience() time.Duration {
+	if r.cfg.AlignClocks {
+		return mostPatience
+	}
+	return 100 * time.Millisecond
+}
+
+// awaitClock waits a moment for what the instance says of itself, and for its clock: that was sent before the packets,
+// but a server may forward it behind them.
+func (s *stream) awaitClock(log *stderr, measured <-chan struct{}) {
 	patience := time.NewTimer(250 * time.Millisecond)
 	defer patience.Stop()
 	select {
-	case <-l.introduced:
+	case <-log.introduced:
+	case <-patience.C:
+		return
+	}
+	patience.Reset(s.instance.run.clockPatience())
+	select {
+	case <-measured:
 	case <-patience.C:
 	}
-	theirs := l.Report().Clock
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if theirs.IsZero() || l.came.Sub(theirs).Abs() > absurd {
-		return Clock{}
-	}
-	half := l.came.Sub(l.asked) / 2
-	return Clock{Known: true, Offset: theirs.Sub(l.asked.Add(half)), Error: half}
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+// warnOfClocks tells, in one line, of clocks that are so far off that packets stand in an order that misleads.
+func (p *pump) warnOfClocks(sources []*source) {
+	off := slices.DeleteFunc(slices.Clone(sources), func(src *source) bool { return !src.stream.clock().isOff() })
+	if len(off) == 0 || p.run.cfg.AlignClocks {
+		return
+	}
+	worst := slices.MaxFunc(off, func(a, b *source) int {
+		return cmp.Compare(a.stream.clock().Offset.Abs(), b.stream.clock().Offset.Abs())
+	})
+	c := worst.stream.clock()
+	what := fmt.Sprintf("its clock is %s (± %v)", aheadOrBehind(c.Offset), rounded(c.Error))
+	switch n := len(off) - 1; n {
+	case 0:
+	case 1:
+		what += ", and another one is off, too"
+	default:
+		what += fmt.Sprintf(", and %d others are off, too", n)
+	}
+	p.run.emit(Event{Kind: Note, Instance: worst.stream.instance.Name, Text: what + "; packets stand where their clock says; hint: --align-clocks"})
+}
 
-// MarshalJSON gives both numbers in milliseconds.
-func (c Clock) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Offset float64 `json:"offset_ms"`
-		Error  float64 `json:"error_ms"`
-	}{milliseconds(c.Offset), milliseconds(c.Error)})
+func aheadOrBehind(d time.Duration) string {
+	if d < 0 {
+		return rounded(-d).String() + " behind"
+	}
+	return rounded(d).String() + " ahead"
+}
+
+// rounded is a time as people read it.
+func rounded(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
 }

@@ -58,9 +58,17 @@ func newOutput(f *file, cfg Config, header merge.Header) *output {
 	o.pcapng = merge.NewPcapng(f, merge.Section{
 		OS:          runtime.GOOS + " " + runtime.GOARCH,
 		Application: strings.TrimSpace("sshpcap " + cfg.Version),
-		Comment:     cfg.Comment,
+		Comment:     cfg.comment(),
 	})
 	return o
+}
+
+// comment is that of the whole file.
+func (cfg Config) comment() string {
+	if !cfg.AlignClocks {
+		return cfg.Comment
+	}
+	return strings.TrimSpace(cfg.Comment + "\n" + "timestamps were shifted to our clock: the comment of each interface says by how much")
 }
 
 // add makes room for a stream's packets.
@@ -82,7 +90,7 @@ func (o *output) add(src *source) error {
 		Name:        s.String(),
 		Description: s.describe(),
 		Filter:      effective(report.SelfFilter, o.cfg.Filter),
-		Comment:     s.clock.String(),
+		Comment:     s.clock().String(),
 		LinkType:    src.header.LinkType,
 		Snaplen:     src.header.Snaplen,
 		Nano:        src.header.Nano,

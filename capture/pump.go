@@ -138,6 +138,8 @@ func (p *pump) handle(m message, now time.Time) {
 		m.batch.Release()
 	case m.kind == packets:
 		p.merger.Push(src.id, m.batch, now)
+	case m.kind == timed:
+		p.merger.SetOffset(src.id, src.stream.mergeOffset())
 	case m.kind == ended:
 		src.ended = true
 		p.merger.Close(src.id)
@@ -164,7 +166,9 @@ func (p *pump) open(src *source, m message) {
 			return
 		}
 	}
-	src.opened = true
+	if src.opened = true; p.ready {
+		p.warnOfClocks([]*source{src})
+	}
 	p.merger.SetOffset(src.id, src.stream.mergeOffset())
 }
 
@@ -206,6 +210,7 @@ func (p *pump) start(duration *time.Timer) {
 	}
 	r.ready = time.Now()
 	p.begin()
+	p.warnOfClocks(p.openSources())
 	r.emit(Event{Kind: Ready, Ready: r.captured()})
 	if r.cfg.Duration > 0 {
 		duration.Reset(r.cfg.Duration)

@@ -164,8 +164,8 @@ func (p *pump) instance(in *instance) InstanceReport {
 	for _, s := range in.streams {
 		told := s.remoteReport()
 		rep.Helper, rep.Sudo = told.Helper, s.sudo
-		if s.clock.Known {
-			rep.Clock = &s.clock
+		if c := s.clock(); c.Known {
+			rep.Clock = &c
 		}
 		rep.Interfaces = append(rep.Interfaces, p.stream(s))
 	}
@@ -244,10 +244,9 @@ const mostBehind = 5 * time.Second
 
 // mergeOffset is how far this stream's clock is ahead of what the merger compares it with.
 func (s *stream) mergeOffset() time.Duration {
-	if s.instance.run.cfg.AlignClocks {
-		return 0
-	}
-	return max(s.clock.certain(), -mostBehind)
+	c := s.clock()
+	c.Offset += c.Shift
+	return max(c.certain(), -mostBehind)
 }
 
 var _ merge.Sink = (*pump)(nil)

@@ -53,6 +53,7 @@ const (
 	joining messageKind = iota // a stream will be there
 	opened                     // a helper's header has come
 	packets                    // a batch
+	timed                      // the clock was measured again
 	ended                      // no more from this stream, whether it opened or not
 )
 

@@ -27,9 +27,6 @@ type stream struct {
 	instance *instance
 	iface    string
 
-	// Written by the stream's goroutine before an opened message, read by the pump after it.
-	clock Clock
-
 	overdue atomic.Bool  // the helper did not start in time
 	newest  atomic.Int64 // time of the record that came last, ns since the epoch
 	arrival atomic.Int64 // when it came
@@ -37,8 +34,9 @@ type stream struct {
 	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
 
 	mu                          sync.Mutex
-	open                        bool // a header has come, ever
-	tried                       bool // an attempt has failed; there may be others
+	estimate                    estimate // of the instance's clock
+	open                        bool     // a header has come, ever
+	tried                       bool     // an attempt has failed; there may be others
 	done                        bool
 	err                         error // a problem; nil when it ended as it should
 	latest                      error // how the last attempt failed, while there may be others
@@ -116,10 +114,9 @@ func sudoUnavailable(err error) bool {
 // was asked to and gave all it had.
 func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	r := s.instance.run
-	log := newStderr()
 	command := r.cfg.command(s.instance.settings(), s.iface, sudo)
 	command.ServerPort = s.instance.port()
-	log.asked = time.Now()
+	log := newStderr(time.Now())
 	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
 	process, err := conn.Start(starting, command.Line())
 	overdue := err != nil && starting.Err() != nil
@@ -138,9 +135,11 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 
 	var beside sync.WaitGroup
 	over, said := make(chan struct{}), make(chan struct{}) // closed when stdout has ended, and when stderr has
+	measured := make(chan struct{})                        // closed when the clock has been measured, or cannot be
 	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
 	beside.Go(func() { s.tend(process, over) })
-	readErr, opened := s.read(process, log)
+	beside.Go(func() { s.watchClock(log, process.Stdin, measured, over) })
+	readErr, opened := s.read(process, log, measured)
 	close(over)
 	waitErr := wait(process, said, r.cfg.Grace)
 	process.Close()
@@ -234,8 +233,9 @@ const (
 func (s *stream) catchUp(over <-chan struct{}) {
 	r := s.instance.run
 	s.mu.Lock()
-	opened, ahead := s.open, s.mergeOffset()+s.clock.Error
+	opened := s.open
 	s.mu.Unlock()
+	ahead := s.mergeOffset() + s.clock().Error
 	if !opened || !r.end().wantsAll() {
 		return
 	}
@@ -265,7 +265,7 @@ func (s *stream) catchUp(over <-chan struct{}) {
 }
 
 // read delivers the header and all packets to the pump. A nil error means that the stream ended between two records.
-func (s *stream) read(process *sshx.Process, log *stderr) (err error, opened bool) {
+func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct{}) (err error, opened bool) {
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
 	reader := merge.NewReader(process.Stdout)
@@ -281,6 +281,7 @@ func (s *stream) read(process *sshx.Process, log *stderr) (err error, opened boo
 	if err != nil {
 		return err, false
 	}
+	s.awaitClock(log, measured)
 	if err := s.opening(header, log, reader); err != nil {
 		process.Close()
 		return err, false
@@ -327,43 +328,29 @@ func readOn(process *sshx.Process) []byte {
 // opening tells the pump that packets will come.
 func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader) error {
 	r := s.instance.run
-	clock := log.clock() // first: it waits for what the instance says of itself
 	if err := r.claim(log.Report().Host, s.instance); err != nil {
 		return err
 	}
-	if r.cfg.AlignClocks {
-		reader.Shift(-clock.certain())
-	}
 	m := message{stream: s, kind: opened, header: header}
 	s.mu.Lock()
+	if r.cfg.AlignClocks {
+		s.estimate.clock.Shift = -s.estimate.clock.certain()
+		reader.Shift(s.estimate.clock.Shift)
+	}
 	if !s.open {
 		s.arrival.Store(time.Now().UnixNano())
 	} else {
 		s.gaps++
 		m.gap = &gap{after: s.newest.Load(), text: s.gapText()}
 	}
-	s.clock = clock
 	s.open, s.latest = true, nil
 	s.report = log.Report() // for the name of the instance's address, and what is excluded
 	connection := s.report.Connection
 	s.mu.Unlock()
 	s.instance.learn(connection)
-	s.warnOfClock(clock)
 	s.instance.join()
 	r.messages <- m
 	return nil
-}
-
-// farOff is an offset that puts packets in the wrong order for people, too.
-const farOff = time.Second
-
-// warnOfClock tells of a clock that is so wrong that its packets cannot be put in place live.
-func (s *stream) warnOfClock(c Clock) {
-	r := s.instance.run
-	if off := c.certain(); off.Abs()-c.Error > farOff && !r.cfg.AlignClocks {
-		r.emit(Event{Kind: Note, Instance: s.instance.Name,
-			Text: fmt.Sprintf("its clock is off by %v, and its packets stand where it says; hint: --align-clocks", off.Round(time.Millisecond))})
-	}
 }
 
 // gapText says on the first packet after a gap how long it was, by our clock.
@@ -372,7 +359,7 @@ func (s *stream) gapText() string {
 	if newest := s.newest.Load(); newest > 0 {
 		captured := time.Unix(0, newest)
 		if !s.instance.run.cfg.AlignClocks { // else it is by our clock already
-			captured = captured.Add(-s.clock.certain())
+			captured = captured.Add(-s.estimate.clock.certain())
 		}
 		if captured.Before(last) {
 			last = captured // it came late, and nothing was captured after it
@@ -386,6 +373,9 @@ func (s *stream) gapText() string {
 		s, now.Sub(last).Round(time.Millisecond), last.UTC().Format(time.RFC3339), why)
 	if where := s.instance.settings().Description; where != "" {
 		text += "; now: " + where
+	}
+	if shift := s.estimate.clock.Shift; shift != 0 {
+		text += fmt.Sprintf("; from here on %+d ns are added to the timestamps", shift.Nanoseconds())
 	}
 	return text
 }

@@ -26,6 +26,11 @@ const HeartbeatInterval = 3 * time.Second
 // cannot count the time: there only the end of standard input counts.
 func Heartbeat() []byte { return []byte("\n") }
 
+// ClockQuestion is a [Heartbeat] that the command answers on standard error
+// with what the instance's clock shows: see [Log.Clock]. One without the
+// program date, which a container may lack, does not answer.
+func ClockQuestion() []byte { return []byte("c\n") }
+
 // maxSnaplen is the largest value that libpcap takes.
 const maxSnaplen = 262144
 

@@ -30,7 +30,7 @@ type Report struct {
 	IfDropped uint64 // packets that the network interface lost
 	Known     bool   // the numbers are those of the helper's closing report
 
-	Clock      time.Time // the instance's, when the script began; zero where not told
+	Clock      time.Time // the instance's, when the script began or last answered a ClockQuestion; zero where not told
 	Helper     string    // path on the instance; "" where none was found
 	Host       string    // the same for all that share a kernel and its network; "" where not told
 	Connection string    // $SSH_CONNECTION as the instance saw it; "" where not set
@@ -82,11 +82,20 @@ func (l *Log) Report() Report {
 	return r
 }
 
+// Clock returns how many times the instance has told what its clock shows, and the last of these times: the first when
+// its script begins, and one for each [ClockQuestion]. They are whole lines only.
+func (l *Log) Clock() (n int, shows time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen.clocks, l.seen.Clock
+}
+
 // seen is a value, so that a copy of it can look ahead.
 type seen struct {
 	Report
 	uidKnown bool
 	noHelper bool
+	clocks   int
 	last     string // the last line that is no report
 
 	// The first and the latest lines after the start that are no report. What
@@ -104,7 +113,7 @@ func (s *seen) take(line string) {
 	if line == "" {
 		return
 	}
-	if rest, ok := strings.CutPrefix(line, marker); ok && !s.Started {
+	if rest, ok := strings.CutPrefix(line, marker); ok && (!s.Started || isClock(rest)) {
 		s.mark(rest)
 		return
 	}
@@ -148,6 +157,7 @@ func (s *seen) mark(line string) {
 	switch word {
 	case "clock":
 		s.Clock = clock(rest)
+		s.clocks++
 	case "uid":
 		uid, err := strconv.Atoi(rest)
 		s.UID, s.uidKnown = uid, err == nil && uid >= 0
@@ -166,6 +176,12 @@ func (s *seen) mark(line string) {
 	case "start":
 		s.Started, s.Sudo = true, rest == "sudo"
 	}
+}
+
+// isClock says whether a line of ours tells the clock, which it does also while the helper runs.
+func isClock(line string) bool {
+	word, _, _ := strings.Cut(line, " ")
+	return word == "clock"
 }
 
 // clock reads seconds since the epoch with a fraction, as date +%s.%N writes them. A date that does not know %N gives

@@ -85,20 +85,24 @@ const sudoText = `
 // no single quotes needed. The words in <> on lines of their own are for
 // containers. Three processes beside the helper: this shell,
 // which waits for it; a watch, which reads the lines; a countdown, made anew
-// for each line, which ends the helper when it is not ended itself.
+// for each line, which ends the helper when it is not ended itself. A line "c"
+// is answered with what the clock shows.
 //
 // Every pair of them has a signal of its own. A signal to a child that has
 // not yet let go of its parent's trap would be lost, so the parent must have
 // none for it: hence USR1 to the watch, ALRM to the countdown, KILL to sleep.
 const stopText = `
 <BARE>
-# A background job's standard input is /dev/null: keep the real one.
-exec 3<&0
-"$@" </dev/null 3<&- &
+# A background job's standard input is /dev/null: keep the real one, and the
+# standard error for answers.
+exec 3<&0 4>&2
+"$@" </dev/null 3<&- 4>&- &
 p=$!
+# An SSH server may signal the whole process group: the watch stays, from its
+# first moment on. It does, too, where nobody takes its answers any more.
+trap "" INT TERM HUP
 (
-	# An SSH server may signal the whole process group: the watch stays.
-	trap "" INT TERM HUP
+	trap "" PIPE
 	trap "kill -ALRM \$! \$t; exit" USR1
 	t=
 	# count SECONDS: a new countdown, then the end of the one before; in this
@@ -121,20 +125,21 @@ p=$!
 				kill -$s $p || exit
 				d=<STEP>
 			done
-		) &
+		) 4>&- &
 		kill -ALRM $t
 		t=$!
 	}
 	count <SILENCE>
 	while read -r x; do
 		count <SILENCE>
+		[ "$x" = c ] && printf "` + marker + `clock %s\n" $(date +%s.%N) >&4
 	done
 	count 0
 	wait
 ) <&3 3<&- >/dev/null 2>&1 &
 w=$!
-# From here on, the output is the helper's alone.
-exec >/dev/null 2>&1
+# From here on, the output is the helper's alone, and the watch's answers.
+exec >/dev/null 2>&1 4>&-
 trap "kill -<FIRST> $p" INT TERM HUP
 wait $p
 r=$?

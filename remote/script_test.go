@@ -73,6 +73,8 @@ func (r *run) ends(start time.Time, status int, least, most time.Duration) {
 // endsBy is ends where a signal came to the shell, whose status then tells of that, unless the helper was faster.
 func (r *run) endsBy(start time.Time, sig syscall.Signal, status int, least, most time.Duration) {
 	r.t.Helper()
+	stuck := time.AfterFunc(most+10*time.Second, func() { syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })
+	defer stuck.Stop()
 	io.Copy(io.Discard, r.stdout)
 	err := r.cmd.Wait()
 	took := time.Since(start)
@@ -200,6 +202,51 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestClockQuestion has every shell answer, to nothing but the question.
+func TestClockQuestion(t *testing.T) {
+	t.Parallel()
+	for _, sh := range posixShells(t) {
+		t.Run(sh.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := sh.command(stopLine("INT", limits))
+			cmd.Args = append(cmd.Args, "sshpcap", os.Args[0])
+			cmd.Env = append(cmd.Env, helperEnv+"=polite")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			stdin, err := cmd.StdinPipe()
+			stderr, err2 := cmd.StderrPipe()
+			if err := errors.Join(err, err2, cmd.Start()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			var log Log
+			lines := bufio.NewReader(stderr)
+			for n := 1; n <= 3; n++ {
+				before := time.Now()
+				stdin.Write(Heartbeat())
+				stdin.Write(ClockQuestion())
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				log.Write([]byte(line))
+				told, shows := log.Clock()
+				// Where date knows no fractions the middle of the second is taken, and where it is not there, nothing.
+				if shows.IsZero() && sh.name == "busybox only" {
+					continue
+				}
+				if told != n || shows.Before(before.Add(-time.Second)) || shows.After(time.Now().Add(time.Second)) {
+					t.Errorf("%q: told %d times, %v", line, told, shows)
+				}
+			}
+			stdin.Close()
+			if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
+				t.Errorf("then %q, %v", rest, err)
+			}
+			cmd.Wait()
+		})
+	}
+}
+
 // TestStopContainer has the stop script for containers, also where there is a shell and nothing else.
 func TestStopContainer(t *testing.T) {
 	t.Parallel()
@@ -307,10 +354,11 @@ func TestJoinScript(t *testing.T) {
 
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
-	const want = `exec 3<&0; "$@" </dev/null 3<&- & p=$!; ( trap "" INT TERM HUP; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
 		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=2; done; ) & ` +
-		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; done; count 0; wait; ) <&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1; ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=2; done; ) 4>&- & ` +
+		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
 		`trap "" INT TERM HUP; kill -USR1 $w; exit $r`
 	if got := (Command{}).stopScript(); got != want {
@@ -325,10 +373,11 @@ func TestStopLine(t *testing.T) {
 func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
-		`exec 3<&0; "$@" </dev/null 3<&- & p=$!; ( trap "" INT TERM HUP; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
 		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=$q; done; ) & ` +
-		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; done; count 0; wait; ) <&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1; ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=$q; done; ) 4>&- & ` +
+		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
 		`sleep .10 || sleep 1; done; wait $p; x=$?; [ $x = 127 ] || r=$x; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
 	if got := (Command{Helper: "cf-pcap"}).stopScript(); got != want {
