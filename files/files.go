@@ -176,7 +176,7 @@ func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.rotates() }
 
 // sources are the inputs as they were given. Each is looked at, so that one that is no capture fails before any work.
 func (m *merging) sources() (inputs []source, err error) {
-	total := int64(0)
+	total, packed := int64(0), 0
 	for i, name := range m.cfg.Inputs {
 		s := source{name: name, report: i}
 		if name == "-" {
@@ -185,13 +185,27 @@ func (m *merging) sources() (inputs []source, err error) {
 				return nil, &InputError{s.name, errors.New("there is none")}
 			}
 			total = -1
-		} else if size, err := probe(name); err != nil {
-			return nil, &InputError{name, err}
-		} else if total >= 0 {
-			total += size
+			packed++
+		} else {
+			size, zstd, err := probe(name)
+			if err != nil {
+				return nil, &InputError{name, err}
+			}
+			if zstd {
+				packed++
+			}
+			if total >= 0 {
+				total += size
+			}
 		}
 		inputs = append(inputs, s)
 		m.report.Inputs = append(m.report.Inputs, InputReport{Name: s.name, Sorted: true})
+	}
+	if most := maxWindows / minWindow; packed > most {
+		m.cfg.MaxOpen = min(m.cfg.MaxOpen, most)
+	}
+	for i := range inputs {
+		inputs[i].window = share(packed)
 	}
 	m.cfg.Progress.Total.Store(max(total, 0))
 	return inputs, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
@@ -20,6 +21,30 @@ type source struct {
 	name   string
 	from   io.Reader // nil: the file of that name
 	report int       // which InputReport is about it; -1 = none
+	window uint64    // most memory for undoing zstd; 0 = maxWindow
+}
+
+// A zstd file says itself how much memory it takes to undo it, and a hundred bytes may ask for anything. All inputs that
+// are open share what there is; with many each has no more than RFC 8878 wants of every decoder (section 3.1.1.1.2).
+const (
+	maxWindow  = 128 << 20 // of one input: zstd --long
+	maxWindows = 512 << 20 // of all
+	minWindow  = 8 << 20
+)
+
+// share is how much of it each of n inputs gets.
+func share(n int) uint64 { return uint64(min(max(maxWindows/max(n, 1), minWindow), maxWindow)) }
+
+// errWindow is what is wrong with an input that wants more.
+func (s source) errWindow() error {
+	return fmt.Errorf("it takes more than %d MiB to undo its zstd, too much beside the other files: undo it before, or merge fewer files at once", s.windowSize()>>20)
+}
+
+func (s source) windowSize() uint64 {
+	if s.window == 0 {
+		return maxWindow
+	}
+	return s.window
 }
 
 // chunk is what an input hands over at once: events, and behind them packets. It belongs to whoever has it, who gives
@@ -43,6 +68,7 @@ type packetOptions struct {
 // event is a block that is no packet.
 type event struct {
 	kind  uint32
+	off   int64  // in the input
 	iface iface  // blockInterface
 	body  []byte // of others, little-endian; statistics: behind the interface's number, which is number
 	from  int    // statistics: of the interface, by the input's own count
@@ -133,7 +159,7 @@ func (s source) decode(r io.Reader, size int, regular bool) (*opened, error) {
 		}
 		r, suffix = z, ", gzip"
 	case bytes.Equal(head, zstdMagic):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(s.windowSize()))
 		if err != nil {
 			return nil, err
 		}
@@ -142,6 +168,9 @@ func (s source) decode(r io.Reader, size int, regular bool) (*opened, error) {
 	if suffix != "" {
 		if head, r, err = peek(r); err != nil {
 			o.close()
+			if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+				err = s.errWindow()
+			}
 			return nil, err
 		}
 	}
@@ -189,8 +218,9 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// probe says whether a file is a capture, and how large it is. What is no regular file can be read only once.
-func probe(name string) (int64, error) {
+// probe says whether a file is a capture, how large it is, and whether it is, or may be, compressed with zstd. What is no
+// regular file can be read only once.
+func probe(name string) (size int64, zstd bool, err error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
@@ -198,11 +228,11 @@ func probe(name string) (int64, error) {
 		if errors.As(err, &path) {
 			err = path.Err
 		}
-		return 0, err
+		return 0, false, err
 	case info.IsDir():
-		return 0, errors.New("is a directory")
+		return 0, false, errors.New("is a directory")
 	case !info.Mode().IsRegular():
-		return 0, nil
+		return 0, true, nil
 	}
 	o, err := source{name: name}.open(nil, 4<<10)
 	if err != nil {
@@ -210,10 +240,10 @@ func probe(name string) (int64, error) {
 		if errors.As(err, &path) {
 			err = path.Err
 		}
-		return 0, err
+		return 0, false, err
 	}
 	o.close()
-	return info.Size(), nil
+	return info.Size(), strings.HasSuffix(o.format, "zstd"), nil
 }
 
 // pcapDecoder frames a pcap file.

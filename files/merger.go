@@ -197,7 +197,12 @@ func (in *input) advance(s *sink) (int64, error) {
 		}
 		in.chunk, in.pos, in.option = c, 0, 0
 		for i := range c.events {
-			if err := s.event(in, &c.events[i]); err != nil {
+			err := s.event(in, &c.events[i])
+			if err == errTooMuch && in.report >= 0 {
+				in.damage = &Damage{File: in.name, Offset: c.events[i].off, Reason: err.Error()}
+				return never, nil // the reading ends with the merge
+			}
+			if err != nil {
 				return never, err
 			}
 		}

@@ -29,7 +29,8 @@ const (
 
 const (
 	maxBlock      = 16 << 20 // of a kind other than packets, which is held as a whole
-	maxInterfaces = 1 << 20  // of one input
+	maxPacket     = merge.MaxRecord + 1<<20
+	maxInterfaces = 1 << 20 // of one input
 )
 
 // pcapngDecoder frames a pcapng file in place: a chunk's packets are where they were read to.
@@ -53,6 +54,7 @@ type pcapngDecoder struct {
 
 type ngInterface struct {
 	number  int // of all sections
+	link    merge.LinkType
 	unit    int64
 	perSec  uint64 // units; 0 = 1e6 and 1e9, for which unit is the ns of one
 	offset  int64  // s
@@ -181,11 +183,14 @@ func (d *pcapngDecoder) frame(c *ngChunk) error {
 				return err
 			}
 		}
-		n := d.order.Uint32(p[4:])
-		if limit := uint32(maxBlock); n < 12 || n%4 != 0 || n > limit {
+		n, limit := d.order.Uint32(p[4:]), uint32(maxBlock)
+		isPacket := kind == blockPacket || kind == blockSimple || kind == blockOldPacket
+		if isPacket {
+			limit = maxPacket
+		}
+		if n < 12 || n%4 != 0 || n > limit {
 			return fmt.Errorf("a block claims %d bytes", n)
 		}
-		isPacket := kind == blockPacket || kind == blockSimple || kind == blockOldPacket
 		if !isPacket && len(c.b.Records) > 0 && isEvent(kind) {
 			return nil
 		}
@@ -241,7 +246,7 @@ func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
 	case blockStatistics:
 		return d.statistics(c, body)
 	case blockNames:
-		c.events = append(c.events, event{kind: kind, body: d.names(body)})
+		c.events = append(c.events, event{kind: kind, off: d.off, body: d.names(body)})
 	case blockSecrets:
 		if len(body) < 8 || uint64(d.order.Uint32(body[4:])) > uint64(len(body)-8) {
 			return errors.New("a block of secrets is too short")
@@ -254,7 +259,7 @@ func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
 		if end := 8 + secret + -secret&3; end < len(body) {
 			to = ended(append(to, d.optionsOf(body[end:], kind)...), len(to))
 		}
-		c.events = append(c.events, event{kind: kind, body: to})
+		c.events = append(c.events, event{kind: kind, off: d.off, body: to})
 	}
 	return nil
 }
@@ -274,7 +279,7 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 	if d.count == maxInterfaces {
 		return fmt.Errorf("it has more than %d interfaces", maxInterfaces)
 	}
-	in := ngInterface{number: d.count, unit: 1000, snaplen: d.order.Uint32(body[4:])}
+	in := ngInterface{number: d.count, link: merge.LinkType(d.order.Uint16(body)), unit: 1000, snaplen: d.order.Uint32(body[4:])}
 	in.micro = true
 	named := false
 	var kept []byte
@@ -294,8 +299,8 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 	}
 	d.count++
 	d.section = append(d.section, in)
-	c.events = append(c.events, event{kind: blockInterface, iface: iface{
-		Interface: merge.Interface{LinkType: merge.LinkType(d.order.Uint16(body)), Snaplen: in.snaplen, Nano: !in.micro},
+	c.events = append(c.events, event{kind: blockInterface, off: d.off, iface: iface{
+		Interface: merge.Interface{LinkType: in.link, Snaplen: in.snaplen, Nano: !in.micro},
 		options:   kept, input: d.name,
 	}})
 	return nil
@@ -386,6 +391,9 @@ func (d *pcapngDecoder) packet(c *ngChunk, kind uint32, body []byte) error {
 	if int64(rec.CapLen) > int64(len(body)-head) || rec.CapLen > merge.MaxRecord {
 		return fmt.Errorf("a packet claims %d captured bytes", rec.CapLen)
 	}
+	if !in.link.Fits(body[head : head+int(rec.CapLen)]) {
+		return fmt.Errorf("a packet lacks the header that its link type %v has", in.link)
+	}
 	d.last = rec.Time
 	rec.Off = uint32(d.start + 8 + head)
 	d.assign(c, in.number)
@@ -439,6 +447,6 @@ func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
 		}
 		to = d.appendOption(to, blockStatistics, code, value)
 	})
-	c.events = append(c.events, event{kind: blockStatistics, from: in.number, body: ended(to, at)})
+	c.events = append(c.events, event{kind: blockStatistics, off: d.off, from: in.number, body: ended(to, at)})
 	return nil
 }

@@ -2,6 +2,7 @@ package files
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"runtime"
 
@@ -20,6 +21,7 @@ type sink struct {
 	nano   []bool       // of these; of a pcap file: one
 	shared []event      // names and secrets, which every file of a rotated output has
 	early  [][]byte     // statistics that came before the file was begun
+	held   int          // bytes of these, about
 	order  order
 	dedup  *dedup
 
@@ -98,8 +100,29 @@ func (s *sink) linkTypes(last iface) error {
 	return e
 }
 
+// maxHeld bounds what is held of blocks that are no packets: interfaces, and names and secrets that every file of a
+// rotated output has. A few kilobytes of a compressed input can be any number of them.
+var maxHeld = 256 << 20 // only a test sets it
+
+// errTooMuch means that an input describes more than can be held.
+var errTooMuch = errors.New("there are too many interfaces, names or secrets")
+
+// hold takes note of a block that is held.
+func (s *sink) hold(n int) error {
+	const around = 200 // about what stands around it in memory
+	if s.held += n + around; s.held > maxHeld {
+		return errTooMuch
+	}
+	return nil
+}
+
 // event takes a block that is no packet. Interfaces by the input's count are numbered in the output.
 func (s *sink) event(in *input, e *event) error {
+	if e.kind == blockInterface || s.format != Pcap && (s.rotation != nil || s.pcapng == nil) {
+		if err := s.hold(len(e.body) + len(e.iface.options)); err != nil {
+			return err
+		}
+	}
 	switch {
 	case e.kind == blockInterface:
 		n, err := s.describe(e.iface)

@@ -63,6 +63,7 @@ func (r *Reader) parseHeader(head []byte) (Header, error) {
 		Snaplen:  order.Uint32(head[16:]),
 		Nano:     r.nano,
 	}
+	r.link, r.picky = h.LinkType, h.LinkType.picky()
 	r.start += fileHeader
 	r.off += fileHeader
 	r.need = recordHeader

@@ -90,3 +90,60 @@ var linkTypeNames = map[LinkType]string{
 	274: "ETHERNET_MPACKET",
 	276: "LINUX_SLL2",
 }
+
+// Fits says whether a packet can be one of this link type as far as Wireshark looks while it reads a file: at one that
+// lacks the pseudo-header of its link type it gives up the whole file, with all packets behind, of whomever they are.
+// (wiretap/pcap-common.c of Wireshark, pcap_process_pseudo_header.)
+func (t LinkType) Fits(packet []byte) bool {
+	switch t {
+	case linkTypeERF:
+		return len(packet) >= erfHeader(packet)
+	case linkTypeIrDA:
+		return len(packet) >= sllHeader && packet[14] == 0 && packet[15] == 0x17
+	case linkTypeLAPD:
+		return len(packet) >= sllHeader && packet[14] == 0 && packet[15] == 0x30
+	}
+	return len(packet) >= t.pseudoHeader()
+}
+
+const (
+	linkTypeIrDA LinkType = 144
+	linkTypeLAPD LinkType = 177
+	linkTypeERF  LinkType = 197
+
+	sllHeader = 16 // its last two bytes are the protocol
+)
+
+// pseudoHeader is how long that of a link type is, where it has one length.
+func (t LinkType) pseudoHeader() int {
+	switch t {
+	case 123, // SUNATM
+		139, // MTP2_WITH_PHDR
+		201, // BLUETOOTH_HCI_H4_WITH_PHDR
+		254: // BLUETOOTH_LINUX_MONITOR
+		return 4
+	case 196, 209: // SITA, I2C_LINUX
+		return 5
+	case 204: // PPP_WITH_DIR
+		return 1
+	case 245: // NFC_LLCP
+		return 2
+	}
+	return 0
+}
+
+// picky says whether not every packet fits.
+func (t LinkType) picky() bool {
+	return t.pseudoHeader() > 0 || t == linkTypeERF || t == linkTypeIrDA || t == linkTypeLAPD
+}
+
+// erfHeader is how long the header of an ERF record claims to be: 16 bytes, extensions of 8 as long as the highest bit of
+// the one before is set, and up to 4 that hang on the type.
+func erfHeader(packet []byte) int {
+	const fixed, extension, most = 16, 8, 4
+	n := fixed
+	for at := 8; at < len(packet) && packet[at]&0x80 != 0; at = n - extension {
+		n += extension
+	}
+	return n + most
+}

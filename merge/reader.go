@@ -23,10 +23,10 @@ const (
 // Reader frames a classic pcap stream in place: both byte orders, micro- and nanoseconds. It holds at most one arena
 // of memory, up to 264 KiB, beside the batches that it gave out. It is not safe for concurrent use.
 //
-// What it takes for nonsense, and ends the stream with a *FormatError: a captured length above MaxRecord, and a
+// What it takes for nonsense, and ends the stream with a *FormatError: a captured length above MaxRecord, a
 // sub-second part of a full second or more (a carry of it would hide nanoseconds in a file that says microseconds,
-// which puts packets in the wrong place). A captured length above the original length is seen in the field and kept
-// as it is.
+// which puts packets in the wrong place), and a packet that its link type cannot have (see LinkType.Fits). A captured
+// length above the original length is seen in the field and kept as it is, but not in the headers before the packets.
 type Reader struct {
 	r     io.Reader
 	arena *arena
@@ -39,6 +39,8 @@ type Reader struct {
 
 	size      int // of arenas; 0 = it follows how much a read gives
 	big, nano bool
+	link      LinkType
+	picky     bool // not every packet fits the link type
 	shift     int64
 	err       error // what the stream ended with, once all before it has been given out
 }
@@ -210,7 +212,7 @@ func (r *Reader) frame() *Batch {
 	}
 	f := framing{records: r.arena.records, ordered: true, last: minTime}
 	first := len(f.records)
-	if r.big || r.shift != 0 {
+	if r.big || r.shift != 0 || r.picky {
 		r.rewrite(&f, data)
 	} else {
 		r.index(&f, data)
@@ -260,7 +262,11 @@ func (r *Reader) index(f *framing, data []byte) {
 		t := int64(le.Uint32(p))*int64(time.Second) + int64(sub)*unit
 		ordered = ordered && t >= last
 		last = t
-		records = append(records, Record{Time: t, Off: uint32(pos + recordHeader), CapLen: captured, OrigLen: le.Uint32(p[12:])})
+		orig := le.Uint32(p[12:])
+		if orig < captured {
+			le.PutUint32(p[12:], captured)
+		}
+		records = append(records, Record{Time: t, Off: uint32(pos + recordHeader), CapLen: captured, OrigLen: orig})
 		pos += need
 		need = recordHeader
 	}
@@ -268,8 +274,8 @@ func (r *Reader) index(f *framing, data []byte) {
 	f.records, f.pos, f.last, f.ordered = records, pos, last, ordered
 }
 
-// rewrite takes the whole records that are there, and makes their headers those of a little-endian stream with shifted
-// times.
+// rewrite takes the whole records that are there, if they fit their link type, and makes their headers those of a
+// little-endian stream with shifted times.
 func (r *Reader) rewrite(f *framing, data []byte) {
 	for {
 		r.need = recordHeader
@@ -280,6 +286,10 @@ func (r *Reader) rewrite(f *framing, data []byte) {
 		}
 		r.need += int(h.CapLen)
 		if len(data)-f.pos < r.need {
+			return
+		}
+		if r.picky && !r.link.Fits(data[f.pos+recordHeader:f.pos+r.need]) {
+			f.err = errUnfit
 			return
 		}
 		h.Off = uint32(f.pos + recordHeader)
@@ -302,6 +312,7 @@ func nonsense(captured uint32) error {
 var (
 	errTooLong   = fmt.Errorf("a packet claims more than %d captured bytes", MaxRecord)
 	errSubsecond = errors.New("a timestamp's fraction is a full second or more")
+	errUnfit     = errors.New("a packet lacks the header that its link type has")
 )
 
 // parse reads the record header that p begins with, if it is all there.
@@ -330,7 +341,9 @@ func (r *Reader) parse(p []byte) (Record, error) {
 	return h, nil
 }
 
-// putRecordHeader writes the header of a pcap record, little-endian. Times that it cannot hold stop at its ends.
+// putRecordHeader writes the header of a pcap record, little-endian. Times that it cannot hold stop at its ends. The
+// original length is never below the captured one: where a file's first packets have it so, Wireshark takes it for one of
+// another format, and gives up.
 func putRecordHeader(p []byte, r Record, nano bool) {
 	t := uint64(min(max(r.Time, minTime), maxTime))
 	sec, sub := t/uint64(time.Second), t%uint64(time.Second)
@@ -341,5 +354,5 @@ func putRecordHeader(p []byte, r Record, nano bool) {
 	le.PutUint32(p, uint32(sec))
 	le.PutUint32(p[4:], uint32(sub))
 	le.PutUint32(p[8:], r.CapLen)
-	le.PutUint32(p[12:], r.OrigLen)
+	le.PutUint32(p[12:], max(r.OrigLen, r.CapLen))
 }

@@ -143,8 +143,9 @@ func (t *Tail) units(r io.Reader, size int) *units {
 	return &units{tail: t, r: bufio.NewReaderSize(r, size), off: t.From}
 }
 
-// longestUnit is more than any block that we write has; comments are bounded by their length's 16 bits.
-const longestUnit = maxNames + MaxRecord
+// longestUnit is more than any block that we write has. Those of WriteBlock and AddRawInterface are the longest: what
+// package files takes from others has up to 16 MiB.
+const longestUnit = 17 << 20
 
 // next returns the next unit, or io.EOF.
 func (s *units) next() (unit, error) {

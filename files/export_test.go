@@ -1,0 +1,8 @@
+package files
+
+// SetMaxHeld sets the bound of what is held of blocks that are no packets, until the returned func is called.
+func SetMaxHeld(n int) (restore func()) {
+	before := maxHeld
+	maxHeld = n
+	return func() { maxHeld = before }
+}
