@@ -15,3 +15,14 @@ type Progress struct {
 	Reported  atomic.Int64 // helpers that have: they do when they end
 	Late      atomic.Int64 // written behind a later packet
 }
+
+// drop counts packets that an instance says its kernel dropped.
+func (p *Progress) drop(n uint64) {
+	for {
+		before := p.Dropped.Load()
+		sum := before
+		if addClaim(&sum, n); p.Dropped.CompareAndSwap(before, sum) {
+			return
+		}
+	}
+}

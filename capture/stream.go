@@ -137,6 +137,7 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	over, said := make(chan struct{}), make(chan struct{}) // closed when stdout has ended, and when stderr has
 	measured := make(chan struct{})                        // closed when the clock has been measured, or cannot be
 	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
+	beside.Go(func() { s.beat(process, over) })
 	beside.Go(func() { s.tend(process, over) })
 	beside.Go(func() { s.watchClock(log, process.Stdin, measured, over) })
 	readErr, opened := s.read(process, log, measured)
@@ -159,18 +160,20 @@ func (s *stream) account(report remote.Report, opened bool) {
 	s.report = report
 	if opened {
 		s.silent = s.silent || !report.Known
-		s.captured += bounded(report.Captured)
-		s.filtered += bounded(report.Filtered)
-		s.dropped += bounded(report.Dropped)
+		addClaim(&s.captured, report.Captured)
+		addClaim(&s.filtered, report.Filtered)
+		addClaim(&s.dropped, report.Dropped)
 	}
 	if report.Known {
-		s.instance.run.cfg.Progress.Dropped.Add(bounded(report.Dropped))
+		s.instance.run.cfg.Progress.drop(report.Dropped)
 		s.instance.run.cfg.Progress.Reported.Add(1)
 	}
 }
 
-// bounded is a number from outside that sums can be made of.
-func bounded(n uint64) int64 { return int64(min(n, 1<<52)) }
+// mostClaimed is where sums of what instances claim end, so that none overflows, whatever they say and however often.
+const mostClaimed = 1 << 52
+
+func addClaim(sum *int64, n uint64) { *sum = min(*sum+int64(min(n, mostClaimed)), mostClaimed) }
 
 // complete says whether all has come that its helpers say they have captured.
 func (s *stream) complete() bool {
@@ -187,10 +190,8 @@ func (s *stream) begin(process *sshx.Process, sudo bool) {
 	s.close = func() { process.Close() }
 }
 
-// tend gives the helper signs of life until the capture stops, and then ends it: by the end of its input, which the
-// wrapper on the instance understands, and when half the grace has passed by a signal to whoever takes it.
-func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
-	defer process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
+// beat gives the helper signs of life until the capture stops. A server that does not take them holds up nothing else.
+func (s *stream) beat(process *sshx.Process, over <-chan struct{}) {
 	r := s.instance.run
 	beat := time.NewTicker(remote.HeartbeatInterval)
 	defer beat.Stop()
@@ -210,6 +211,18 @@ func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
 			return
 		case <-r.active.Done():
 		}
+	}
+}
+
+// tend ends the helper when the capture stops: by the end of its input, which the wrapper on the instance understands, and
+// when half the grace has passed by a signal to whoever takes it.
+func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
+	defer process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
+	r := s.instance.run
+	select {
+	case <-over:
+		return
+	case <-r.active.Done():
 	}
 	s.catchUp(over)
 	process.Stdin.Close()

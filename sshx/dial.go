@@ -194,6 +194,7 @@ func (a *attempt) shake() clientConn {
 		a.hostKeyErr = err
 		return clientConn{err: err}
 	}
+	config.HostKeyCallback = a.bounded(config.HostKeyCallback)
 	defer a.login.close()
 	a.login = login{d: a.d, e: a.e, ctx: a.ctx, sock: a.sock}
 	config.AuthCallback = a.login.next

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
@@ -47,6 +48,27 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 		return a.hostKeyErr
 	}
 	return nil
+}
+
+// How many key exchanges a server may have: at first, each second, and for what it has sent. Each costs a server nothing
+// and us the time of a processor.
+const (
+	firstExchanges   = 64
+	bytesPerExchange = 1 << 20
+)
+
+var errExchanges = errors.New("the server asks for new keys again and again")
+
+// bounded is check for a bounded number of key exchanges: it is called in each.
+func (a *attempt) bounded(check ssh.HostKeyCallback) ssh.HostKeyCallback {
+	began, n := time.Now(), int64(0)
+	return func(name string, remote net.Addr, key ssh.PublicKey) error {
+		n++
+		if n > firstExchanges+int64(time.Since(began)/time.Second)+a.sock.received.Load()/bytesPerExchange {
+			return errExchanges
+		}
+		return check(name, remote, key)
+	}
 }
 
 // lookupName is host:port as known_hosts is searched for it.

@@ -26,6 +26,7 @@ type login struct {
 	keys    []*candidate
 	loaded  bool
 	asked   int
+	posed   int // questions that the server has asked
 	agent   *agentConn
 	allowed []string // what the server said it takes
 	tried   []string // for the error text
@@ -189,8 +190,8 @@ func (l *login) nextPassword(allowed []string) ssh.AuthMethod {
 
 // answer puts the server's questions to the user.
 func (l *login) answer(who string, questions []string, echos []bool) ([]string, error) {
-	const most = 16
-	if len(questions) > most {
+	const most = 32
+	if l.posed += len(questions); l.posed > most {
 		return nil, l.fail(l.refused("the server asks too many questions"))
 	}
 	answers := make([]string, len(questions))

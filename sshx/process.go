@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,9 +69,11 @@ type Process struct {
 	ch  ssh.Channel
 	cut chan struct{} // closed by Close
 
-	done chan struct{} // closed when err is set
-	err  error
+	done  chan struct{} // closed when err is set
+	err   error
+	ended chan struct{} // closed when the server has closed the session too, or the connection is dead
 
+	typing  chan struct{} // holds one token; who has it may write to the channel
 	cutOnce sync.Once
 	eofOnce sync.Once
 }
@@ -77,6 +81,10 @@ type Process struct {
 // Start runs command, which the user's login shell gets as one string. ctx bounds the start only.
 func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 	t := c.f.t
+	if t.abandoned.Load() >= mostAbandoned {
+		t.end(errUnended)
+		return nil, t.lost()
+	}
 	type result struct {
 		p   *Process
 		err error
@@ -87,6 +95,7 @@ func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 		select {
 		case started <- result{p, err}:
 		case <-ctx.Done():
+			t.abandoned.Add(-1)
 			if p != nil {
 				p.Close()
 			}
@@ -99,9 +108,16 @@ func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
 	case r := <-started:
 		return r.p, r.err
 	case <-ctx.Done():
+		t.abandoned.Add(1) // until the goroutine notices
 		return nil, contextError(ctx)
 	}
 }
+
+// mostAbandoned is how many sessions that nobody wants any more a server may leave open. Each takes memory here for as long
+// as the connection lives.
+const mostAbandoned = 64
+
+var errUnended = errors.New("the server does not end its sessions")
 
 func (t *transport) lost() error {
 	<-t.done
@@ -114,7 +130,7 @@ func (t *transport) start(command string) (*Process, error) {
 	if err != nil {
 		return nil, t.openError(err)
 	}
-	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), typing: make(chan struct{}, 1)}
 	p.Stdin, p.Stdout, p.Stderr = stdin{p}, newPump(p, ch, stdoutChunk), newPump(p, ch.Stderr(), stderrChunk)
 	if !t.group.run(func() { p.watch(reqs) }) {
 		return nil, t.lost()
@@ -148,6 +164,7 @@ func (t *transport) openError(err error) error {
 
 // watch takes the server's requests until the channel is closed.
 func (p *Process) watch(reqs <-chan *ssh.Request) {
+	defer close(p.ended)
 	ended := false
 	for req := range reqs {
 		if err, ok := exitOf(req); ok && !ended {
@@ -189,7 +206,7 @@ func exitOf(req *ssh.Request) (err error, ok bool) {
 		if m.Status == 0 {
 			return nil, true
 		}
-		return &ExitError{Status: int(m.Status)}, true
+		return &ExitError{Status: int(min(m.Status, math.MaxInt32))}, true
 	case "exit-signal":
 		var m struct {
 			Signal     string
@@ -210,8 +227,32 @@ var signalNumbers = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABR
 
 // Signal sends a signal and does not wait for an answer: many servers give none, and an answer proves nothing.
 func (p *Process) Signal(sig ssh.Signal) error {
-	_, err := p.ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(sig)}))
+	_, err := p.unlessCut(func() (int, error) {
+		_, err := p.ch.SendRequest("signal", false, ssh.Marshal(struct{ Signal string }{string(sig)}))
+		return 0, err
+	})
 	return err
+}
+
+// unlessCut does what a server that does not read can hold up, and waits for it until the process is closed.
+func (p *Process) unlessCut(f func() (int, error)) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1) // sent to once
+	if !p.t.group.run(func() {
+		n, err := f()
+		done <- result{n, err}
+	}) {
+		return 0, p.t.lost()
+	}
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-p.cut:
+		return 0, io.ErrClosedPipe
+	}
 }
 
 // Wait waits for the exit status; the output may still be coming then. It gives nil for status 0, *ExitError for
@@ -235,7 +276,12 @@ func (p *Process) Wait() error {
 func (p *Process) Close() error {
 	p.cutOnce.Do(func() {
 		close(p.cut)
-		p.t.group.run(func() { _ = p.ch.Close() }) // may block on a dead link
+		p.t.group.run(func() {
+			p.t.abandoned.Add(1)
+			defer p.t.abandoned.Add(-1)
+			_ = p.ch.Close() // may block on a dead link
+			<-p.ended
+		})
 	})
 	return nil
 }
@@ -249,16 +295,34 @@ func (p *Process) isCut() bool {
 	}
 }
 
+// stdin is the command's input. A server need not take it: then Write waits until the process is closed.
 type stdin struct{ p *Process }
 
 func (s stdin) Write(b []byte) (int, error) {
+	select {
+	case s.p.typing <- struct{}{}:
+	case <-s.p.cut:
+	}
 	if s.p.isCut() {
 		return 0, io.ErrClosedPipe
 	}
-	return s.p.ch.Write(b)
+	own := slices.Clone(b)
+	return s.p.unlessCut(func() (int, error) {
+		defer func() { <-s.p.typing }()
+		return s.p.ch.Write(own)
+	})
 }
 
-func (s stdin) Close() (err error) {
-	s.p.eofOnce.Do(func() { err = s.p.ch.CloseWrite() })
-	return err
+// Close does not wait. The end comes behind all that was written; a server that does not take that is not told.
+func (s stdin) Close() error {
+	s.p.eofOnce.Do(func() {
+		s.p.t.group.run(func() {
+			select {
+			case s.p.typing <- struct{}{}:
+				_ = s.p.ch.CloseWrite() // the connection's death shows elsewhere
+			case <-s.p.cut:
+			}
+		})
+	})
+	return nil
 }

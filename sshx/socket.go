@@ -18,7 +18,7 @@ const maxGreeting = 512
 // socket is a connection that remembers how far the server has come.
 type socket struct {
 	net.Conn
-	received atomic.Int64 // counts reads that brought something
+	received atomic.Int64 // bytes
 	greeted  atomic.Bool  // the server has introduced itself, or said too much
 	mu       sync.Mutex
 	greeting []byte // up to its introduction, at most maxGreeting
@@ -28,7 +28,7 @@ type socket struct {
 func (s *socket) Read(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
 	if n > 0 {
-		s.received.Add(1)
+		s.received.Add(int64(n))
 		if !s.greeted.Load() {
 			s.greet(b[:n])
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -19,6 +20,8 @@ type transport struct {
 	jumpName string
 	freeJump func()
 	group    *group // that of the first jump host: see group
+
+	abandoned atomic.Int64 // sessions that nobody here wants any more, and that the server has not ended
 
 	done chan struct{} // closed by end
 	once sync.Once
