@@ -35,7 +35,7 @@ type outputs struct {
 	names   []string  // of all that are there
 	removed int       // of those that were, by Rotation.Keep
 	size    int64     // of those that are closed
-	strayed bool      // a packet came so late that its file was closed
+	strayed bool      // a packet came so late that its file was closed, or full twice over
 	messy   bool      // a closed file is not in order
 	reason  error     // why
 	parts   map[*instance]*output
@@ -98,14 +98,38 @@ func (p *pump) placeOf(recs []merge.Record) (*output, int, error) {
 	}
 	if first < p.output.order.begin && len(p.others.full) > 0 {
 		o, end := p.fullFile(first)
-		return o, countBefore(recs, end), nil
+		if !o.isOverfull(p.run.cfg.Rotation) {
+			return o, countBefore(recs, end), nil
+		}
+		p.others.strayed = true
 	}
-	if p.output.isFull(first, p.run.cfg.Rotation) {
+	if p.isFull(first) {
 		if err := p.rotate(first); err != nil {
 			return nil, 0, err
 		}
 	}
 	return p.output, p.output.room(recs, p.run.cfg.Rotation), nil
+}
+
+// isOverfull says whether a file takes no more, not even what belongs into it: with one packet of the far future, behind
+// which all others are late, an instance could have it grow without end.
+func (o *output) isOverfull(r Rotation) bool { return r.Size > 0 && o.size() >= 2*r.Size }
+
+// mostEarly is how many files may be begun by packet time beyond those for which time has passed here, once what waited
+// has been written: with packets an hour apart an instance could have a file made for each.
+const mostEarly = 1000
+
+// isFull says whether a packet of the time t begins a new file.
+func (p *pump) isFull(t int64) bool {
+	r := p.run.cfg.Rotation
+	if p.output.isOverfull(r) {
+		p.others.strayed = p.others.strayed || t < p.output.order.newest
+		return true
+	}
+	if r.Interval > 0 && int64(p.others.made) > mostEarly+int64(time.Since(p.run.started)/r.Interval) {
+		r.Interval = 0
+	}
+	return p.output.isFull(t, r)
 }
 
 // fullFile returns the full file that a late packet belongs to, and the time at which the next one begins.
@@ -133,7 +157,7 @@ func countBefore(recs []merge.Record, end int64) int {
 	return n
 }
 
-// isFull says whether a packet of the time t begins a new file.
+// isFull is what a packet of the time t finds.
 func (o *output) isFull(t int64, r Rotation) bool {
 	switch {
 	case !o.order.begun:
