@@ -48,13 +48,16 @@ func (l *log) String() string {
 
 func (l *log) count(s string) int { return strings.Count(l.String(), s) }
 
-// waitFor waits until s has come n times.
-func (l *log) waitFor(t testing.TB, s string, n int) {
+// waitFor waits until s, or another text that means the same, has come n times.
+func (l *log) waitFor(t testing.TB, s string, n int, or ...string) {
 	t.Helper()
 	timeout := time.After(20 * time.Second)
 	for {
 		l.mu.Lock()
 		changed, have := l.changed, strings.Count(l.text.String(), s)
+		for _, other := range or {
+			have += strings.Count(l.text.String(), other)
+		}
 		l.mu.Unlock()
 		if have >= n {
 			return

@@ -3,6 +3,8 @@ package sshx
 import (
 	"runtime"
 	"strings"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // WaitPumps waits until two goroutines wait in a Read of a pump.
@@ -32,4 +34,15 @@ func Users(d *Dialer) int {
 		n += f.users
 	}
 	return n
+}
+
+// CheckKnownHost says whether a known_hosts file knows a host's key.
+func CheckKnownHost(file string, e Endpoint, key ssh.PublicKey) error {
+	d := new(Dialer)
+	d.init()
+	db, err := d.state.hosts.read(d, []string{file})
+	if err != nil {
+		return err
+	}
+	return d.checkHostKey(&e, db, key)
 }

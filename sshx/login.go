@@ -41,6 +41,9 @@ func (l *login) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if _, _, err := l.sock.state(); err != nil {
 		return nil, err // x/crypto would go on through all methods, and ask for passwords, on a dead connection
 	}
+	if l.err != nil {
+		return nil, l.err // x/crypto goes on to the next method
+	}
 	l.allowed = c.AllowedMethods
 	if l.e.Auth != nil {
 		return l.nextGiven(first)
