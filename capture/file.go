@@ -24,8 +24,9 @@ type Output struct {
 // destroys nothing.
 type file struct {
 	Output
-	fd        *os.File // nil until the first write
-	special   bool     // a pipe, socket or device: neither truncated nor synced
+	fd        *os.File    // nil until the first write
+	special   bool        // a pipe, socket or device: neither truncated nor synced
+	found     fs.FileInfo // of what is special, when it was checked
 	abandoned bool
 	own       bool          // fd is ours to close
 	stopping  chan struct{} // closed by stopWaiting: the capture ends
@@ -46,17 +47,20 @@ func newFile(out Output) (*file, error) {
 		}
 		return f, nil
 	}
-	if path, err := filepath.EvalSymlinks(out.Path); err == nil {
-		f.Path = path // what a link leads to is replaced, never the link
-	} else if _, err := os.Lstat(out.Path); err == nil {
-		return nil, &Error{Problem: out.Path + " is a link to nothing", Tip: "remove it, or name another file with -o", Usage: true, Err: fs.ErrExist}
+	if err := newfile.Planted(out.Path); err != nil {
+		return nil, &Error{Problem: err.Error(), Tip: "name a file with -o in a directory of your own", Usage: true, Err: err}
 	}
 	info, err := os.Stat(out.Path)
+	if path, err := filepath.EvalSymlinks(out.Path); err == nil {
+		f.Path = path // what a link leads to is replaced, never the link
+	} else if _, err := os.Lstat(out.Path); err == nil && info == nil { // else it is a link of /proc, which is more than its text
+		return nil, &Error{Problem: out.Path + " is a link to nothing", Tip: "remove it, or name another file with -o", Usage: true, Err: fs.ErrExist}
+	}
 	switch {
 	case err == nil && info.IsDir():
 		return nil, &Error{Problem: out.Path + " is a directory", Tip: "name a file: -o " + filepath.Join(out.Path, "capture.pcapng"), Usage: true}
 	case err == nil && !info.Mode().IsRegular():
-		f.special = true
+		f.special, f.found = true, info
 		return f, nil
 	case err == nil && !out.Overwrite:
 		return nil, &Error{Problem: out.Path + " exists", Tip: "use --overwrite, or another -o", Usage: true, Err: fs.ErrExist}
@@ -128,12 +132,26 @@ func (f *file) open() error {
 func (f *file) opened() (*os.File, error) {
 	switch {
 	case f.special:
-		return openSpecial(f.Path, f.stopping)
+		return f.openFound()
 	case f.Overwrite:
 		return f.replace()
 	}
 	return newfile.Create(f.Path)
 }
+
+// openFound opens the pipe or device that was there in the beginning, and nothing that has taken its place.
+func (f *file) openFound() (*os.File, error) {
+	fd, err := openSpecial(f.Path, f.stopping)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := fd.Stat(); err != nil || !os.SameFile(info, f.found) {
+		return nil, errors.Join(err, errReplaced, fd.Close())
+	}
+	return fd, nil
+}
+
+var errReplaced = errors.New("it was replaced meanwhile")
 
 // stopWaiting ends the waiting for somebody who reads a FIFO.
 func (f *file) stopWaiting() { close(f.stopping) }

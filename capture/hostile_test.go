@@ -17,7 +17,7 @@ func TestRotationFarFuture(t *testing.T) {
 	const n, size = 20_000, 100_000
 	f := newFixture(t, "x.pcapng")
 	f.Rotation = capture.Rotation{Size: size}
-	f.Buffer = 64 << 10 // so that the future cannot wait
+	f.Buffer = 64 << 10           // so that the future cannot wait
 	written := f.packets(n + 500) // of the prophet's some wait on
 	f.Instances = []capture.Instance{
 		instance(t, "prophet", tcpdump{give: func(h *helper) {

@@ -120,7 +120,7 @@ func copyHead(ctx context.Context, to, from *os.File, n int64) error {
 
 // reopen opens for reading what f writes, provided that it is still there.
 func (f *file) reopen() (*os.File, error) {
-	fd, err := os.Open(f.Path)
+	fd, err := newfile.Reopen(f.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -83,8 +84,12 @@ func (r *run) checkParts() error {
 			return &Error{Problem: fmt.Sprintf("the packets of %s and %s would go to one file, %s", other, in.Name, path), Tip: "leave --per-instance out", Usage: true}
 		}
 		seen[path] = in.Name
-		if _, err := newFile(Output{Path: path, Overwrite: r.out.Overwrite}); err != nil {
+		part, err := newFile(Output{Path: path, Overwrite: r.out.Overwrite})
+		if err != nil {
 			return err
+		}
+		if part.special {
+			return &Error{Problem: path + " exists, and is no file", Tip: "remove it, or use another -o", Usage: true, Err: fs.ErrExist}
 		}
 	}
 	return nil

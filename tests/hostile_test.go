@@ -23,7 +23,10 @@ import (
 )
 
 // goodHelper plays a tcpdump that captures a packet each millisecond. What it has sent is counted.
-type goodHelper struct{ sent atomic.Int64 }
+type goodHelper struct {
+	sent  atomic.Int64
+	ahead time.Duration // of its packets' times
+}
 
 func (g *goodHelper) run(s *sshserver.Session) int {
 	ended := make(chan struct{}) // closed at the end of the input
@@ -35,7 +38,7 @@ func (g *goodHelper) run(s *sshserver.Session) int {
 	for {
 		select {
 		case <-tick.C:
-			if _, err := io.WriteString(s.Stdout, pcapRecord(time.Now(), strings.Repeat("g", 60))); err != nil {
+			if _, err := io.WriteString(s.Stdout, pcapRecord(time.Now().Add(g.ahead), strings.Repeat("g", 60))); err != nil {
 				return 1
 			}
 			g.sent.Add(1)

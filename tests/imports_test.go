@@ -23,7 +23,7 @@ var rules = map[string]struct {
 	imports []string
 	tests   []string // and its tests, beside
 }{
-	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "files", "sshx", "remote", "merge", "internal/demo"}, tests: []string{"internal/sshserver"}},
+	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "files", "sshx", "remote", "merge", "internal/demo", "internal/newfile"}, tests: []string{"internal/sshserver"}},
 	"cf":                 {imports: []string{"sshx"}, tests: []string{"cf", "internal/cftest/api", "internal/cftest/container"}},
 	"cf/plugin":          {tests: []string{"cf/plugin", "internal/cftest/fakecf"}},
 	"capture":            {imports: []string{"sshx", "remote", "merge", "internal/newfile"}, tests: []string{"capture", "internal/sshserver", "internal/rawserver", "internal/demo"}},
@@ -31,7 +31,7 @@ var rules = map[string]struct {
 	"remote":             {tests: []string{"remote", "internal/cftest/container"}},
 	"merge":              {tests: []string{"merge"}},
 	"files":              {imports: []string{"merge", "internal/newfile"}, tests: []string{"files"}},
-	"internal/newfile":   {},
+	"internal/newfile":   {tests: []string{"internal/newfile"}},
 	"internal/sshserver": {tests: []string{"internal/sshserver"}},
 	"internal/rawserver": {tests: []string{"internal/rawserver"}},
 	"internal/demo":      {imports: []string{"internal/sshserver"}, tests: []string{"internal/demo", "remote", "merge"}},

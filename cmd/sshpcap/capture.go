@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/internal/newfile"
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
@@ -124,6 +126,9 @@ func newSession(c *cli.Context, cfg capture.Config, signals *signals) (*session,
 func checkReport(path string, out capture.Output) error {
 	if path == "" {
 		return nil
+	}
+	if err := newfile.Planted(path); err != nil {
+		return &usageError{err.Error(), "name a file with --report in a directory of your own"}
 	}
 	if sameFile(path, out.Path) {
 		return &usageError{"the report would replace the capture: both are " + path, "name another file with --report"}
@@ -309,10 +314,46 @@ func (s *session) save(report capture.Report) error {
 	}
 	text, err := json.MarshalIndent(report, "", "  ")
 	if err == nil {
-		err = os.WriteFile(s.report, append(text, '\n'), 0o600)
+		err = writePrivate(s.report, append(text, '\n'))
 	}
 	if err != nil {
 		return &capture.Error{Problem: "the report was not written: " + err.Error(), Tip: "name another file with --report", Err: err}
 	}
 	return nil
+}
+
+// writePrivate makes a file that only its owner can read, in the place of what is there. A pipe or device is written to,
+// and so is a file in a directory where none can be made.
+func writePrivate(path string, text []byte) error {
+	if err := newfile.Planted(path); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if to, e := filepath.EvalSymlinks(path); e == nil {
+		path = to
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return writeInto(path, os.O_WRONLY, text)
+	}
+	f, e := newfile.New(path)
+	if errors.Is(e, fs.ErrPermission) && err == nil {
+		return errors.Join(os.Chmod(path, 0o600), writeInto(path, os.O_WRONLY|os.O_TRUNC, text))
+	}
+	if e != nil {
+		return e
+	}
+	defer f.Discard()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	return f.Replace()
+}
+
+func writeInto(path string, flags int, text []byte) error {
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }

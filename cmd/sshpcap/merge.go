@@ -17,6 +17,7 @@ import (
 
 	"github.com/sshpcap/sshpcap/capture"
 	"github.com/sshpcap/sshpcap/files"
+	"github.com/sshpcap/sshpcap/internal/newfile"
 )
 
 func mergeCommand(signals *signals) *cli.Command {
@@ -137,6 +138,9 @@ func checkMergeOutput(cfg *files.Config) error {
 		}
 		cfg.Path, cfg.Out = "", os.Stdout
 		return nil
+	}
+	if err := newfile.Planted(cfg.Path); err != nil {
+		return &usageError{err.Error(), "name a file with -o in a directory of your own"}
 	}
 	for _, name := range cfg.Inputs {
 		if name != "-" && sameFile(name, cfg.Path) {
