@@ -29,6 +29,12 @@ type terminal struct {
 // onTerminal runs `sshpcap capture ARGS` on a terminal of its own, as its controlling one.
 func onTerminal(t *testing.T, b *bed.Bed, args ...string) *terminal {
 	t.Helper()
+	return startOnTerminal(t, newClient(t, b, binary, args...))
+}
+
+// startOnTerminal starts a client on a terminal of its own.
+func startOnTerminal(t *testing.T, c *client) *terminal {
+	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +42,7 @@ func onTerminal(t *testing.T, b *bed.Bed, args ...string) *terminal {
 	if err := pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: 120}); err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{client: newClient(t, b, binary, args...), master: master, slave: slave, read: make(chan struct{})}
+	term := &terminal{client: c, master: master, slave: slave, read: make(chan struct{})}
 	term.before = term.modes()
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
