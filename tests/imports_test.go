@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -118,6 +119,34 @@ func TestOnlyCommandsTalk(t *testing.T) {
 	}
 }
 
+// TestNoProgramIsRun: sshpcap runs no other program, and so no shell, on the user's side: not in our code, and not in what it
+// is built of.
+func TestNoProgramIsRun(t *testing.T) {
+	t.Parallel()
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		cmd := exec.Command("go", "list", "-deps", "./cmd/sshpcap")
+		cmd.Dir, cmd.Env = "..", append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		built := strings.Fields(string(out))
+		for _, path := range []string{"os/exec", "plugin", "runtime/cgo"} {
+			if slices.Contains(built, path) {
+				t.Errorf("on %s it is built of %s", system, path)
+			}
+		}
+		for _, p := range packages(t) {
+			if !slices.Contains(built, p.ImportPath) {
+				continue // tests, and what they need
+			}
+			for _, file := range p.GoFiles {
+				uses(t, filepath.Join(p.Dir, file), "os.StartProcess", "syscall.Exec", "syscall.ForkExec", "syscall.StartProcess", "unix.Exec")
+			}
+		}
+	}
+}
+
 // forbidden reports what only a command may use.
 func forbidden(t *testing.T, path string) {
 	t.Helper()
@@ -126,6 +155,12 @@ func forbidden(t *testing.T, path string) {
 	if strings.HasSuffix(path, "capture/file.go") {
 		names = slices.DeleteFunc(names, func(n string) bool { return n == "os.Stdout" })
 	}
+	uses(t, path, names...)
+}
+
+// uses reports where a file uses one of the names.
+func uses(t *testing.T, path string, names ...string) {
+	t.Helper()
 	files := token.NewFileSet()
 	tree, err := parser.ParseFile(files, path, nil, 0)
 	if err != nil {

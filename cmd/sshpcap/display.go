@@ -130,8 +130,8 @@ func (d *display) ask(question string) (answered func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.clear()
-	d.asked = question
-	fmt.Fprint(d.w, question)
+	d.asked = safe(question)
+	fmt.Fprint(d.w, d.asked)
 	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -170,7 +170,7 @@ func (d *display) problem(write func(io.Writer)) {
 	} else {
 		d.clear()
 	}
-	write(d.w)
+	write(plain{d.w})
 	fmt.Fprint(d.w, d.asked)
 }
 

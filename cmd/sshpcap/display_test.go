@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"go.uber.org/goleak"
 
@@ -97,6 +98,28 @@ func TestQuietShowsProblemsOnly(t *testing.T) {
 	d.problem(func(w io.Writer) { w.Write([]byte("trouble\n")) })
 	d.end()
 	if s.String() != "trouble\n" {
+		t.Errorf("%q", s)
+	}
+}
+
+// TestOnlyText: whatever a message or a question holds, a terminal gets characters.
+func TestOnlyText(t *testing.T) {
+	const evil = "\x1b]0;pwned\x07\x1b[2J\u009b31m\u202etxt.exe\x00\r\b\u2028\xff"
+	s := new(screen)
+	d := &display{w: s, progress: new(capture.Progress), stop: make(chan struct{})}
+	session := &session{display: d}
+	for kind := capture.Ready; kind <= capture.Left; kind++ {
+		session.tell(capture.Event{Kind: kind, Instance: "a" + evil, Err: &usageError{"é" + evil, "hint" + evil + "\nsecond line"}, Text: evil})
+	}
+	session.summarize(capture.Report{Output: capture.OutputReport{Path: "-" + evil, Problem: evil, Files: []string{evil}},
+		Instances: []capture.InstanceReport{{Name: "a" + evil, State: capture.LostState, Problem: evil}}})
+	d.ask(evil)()
+	for _, r := range s.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Fatalf("%U in %q", r, s)
+		}
+	}
+	if !strings.Contains(s.String(), "é") || !strings.Contains(s.String(), "\nsecond line\n") {
 		t.Errorf("%q", s)
 	}
 }

@@ -98,6 +98,7 @@ func (e *usageError) Hint() string  { return e.hint }
 
 // printError writes a problem, and what to do about it where that is known.
 func printError(w io.Writer, err error) {
+	w = plain{w}
 	fmt.Fprintf(w, "sshpcap: %v\n", err)
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) && hinter.Hint() != "" {

@@ -193,7 +193,7 @@ func mergeStatus(report files.Report, err error, quiet bool) int {
 		return exitNothing
 	}
 	if !quiet {
-		printMerged(os.Stderr, report)
+		printMerged(plain{os.Stderr}, report)
 	}
 	return printDamage(os.Stderr, report)
 }
