@@ -314,7 +314,7 @@ var hostiles = map[string]hostile{
 		handler: func(s *sshserver.Session) int {
 			flood(enough, func() (int, error) { return wrote(s.Stderr, strings.Repeat("packet", 10_000)) })
 			return 1
-		}, says: []string{"login shell"}, state: "failed"},
+		}, says: []string{""}, state: "failed"},
 	"evil words": {
 		handler: says(introduction(time.Now())+"tcpdump: eth0"+evil+": No such device exists"+evil+"\n", 1),
 		says:    []string{"no such interface"}, state: "failed", told: true},
