@@ -38,7 +38,8 @@ var rules = map[string]struct {
 	"internal/demo":      {imports: []string{"internal/sshserver"}, tests: []string{"internal/demo", "remote", "merge"}},
 	"tests":              {tests: []string{"tests/bed", "internal/sshserver", "internal/rawserver", "internal/cftest/api", "internal/cftest/container", "internal/cftest/fakecf"}},
 	"tests/bed":          {},
-	"tests/bench":        {},
+	"tests/farm":         {imports: []string{"internal/sshserver"}},
+	"tests/bench":        {imports: []string{"tests/farm"}},
 
 	"internal/cftest/api":       {tests: []string{"internal/cftest/api"}},
 	"internal/cftest/cfpcap":    {},

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sshpcap/sshpcap/tests/farm"
 )
 
 type options struct {
@@ -20,6 +22,9 @@ type options struct {
 }
 
 func main() {
+	if farm.Serve() || bare() {
+		return // a part of the table for scale, in a process of its own
+	}
 	o := options{dir: os.TempDir()}
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
 		o.dir = "/dev/shm" // the page cache and nothing else
@@ -30,6 +35,8 @@ func main() {
 	flag.Float64Var(&o.scale, "scale", .2, "of the number of packets; 1 = 20 and 8 million")
 	flag.IntVar(&o.runs, "runs", 5, "of which the median is shown")
 	flag.StringVar(&counts, "files", counts, "how many files are merged")
+	var tables string
+	flag.StringVar(&tables, "tables", "merge", "which: merge or scale")
 	flag.Parse()
 	for _, text := range strings.Split(counts, ",") {
 		n, err := strconv.Atoi(text)
@@ -37,6 +44,10 @@ func main() {
 			fatal(fmt.Errorf("-files %s: not a number of files", counts))
 		}
 		o.counts = append(o.counts, n)
+	}
+	if tables == "scale" {
+		fatal(scaleTable(o))
+		return
 	}
 	fatal(mergeTable(o))
 }
