@@ -148,28 +148,9 @@ func (l *stderr) ask(to io.Writer) error {
 const (
 	firstReadings = 5
 	laterReadings = 3
-	readingsEvery = 30 * time.Second
+	beatsBetween  = 10              // two series
 	mostPatience  = 2 * time.Second // with an answer
 )
-
-// watchClock reads the instance's clock until the helper is over: some times at once, and again from time to time. It
-// closes measured when the first series has ended.
-func (s *stream) watchClock(log *stderr, stdin io.Writer, measured chan<- struct{}, over <-chan struct{}) {
-	again := time.NewTicker(readingsEvery)
-	defer again.Stop()
-	answers := s.readClock(log, over, firstReadings, stdin, true)
-	close(measured)
-	for answers {
-		select {
-		case <-again.C:
-			answers = s.readClock(log, over, laterReadings, stdin, false)
-		case <-over:
-			return
-		case <-s.instance.run.active.Done():
-			return
-		}
-	}
-}
 
 // readClock is one series. The first reading may be one that was asked for already: the script's own, when it begins. It
 // says whether the instance answers.
@@ -230,17 +211,26 @@ func (r *run) clockPatience() time.Duration {
 // awaitClock waits a moment for what the instance says of itself, and for its clock: that was sent before the packets,
 // but a server may forward it behind them.
 func (s *stream) awaitClock(log *stderr, measured <-chan struct{}) {
-	patience := time.NewTimer(250 * time.Millisecond)
+	if waitFor(log.introduced, 250*time.Millisecond) {
+		waitFor(measured, s.instance.run.clockPatience())
+	}
+}
+
+// waitFor waits for a channel to be closed, and tells whether it is. Where it is already no timer is made: there may be
+// many instances.
+func waitFor(done <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	patience := time.NewTimer(d)
 	defer patience.Stop()
 	select {
-	case <-log.introduced:
+	case <-done:
+		return true
 	case <-patience.C:
-		return
-	}
-	patience.Reset(s.instance.run.clockPatience())
-	select {
-	case <-measured:
-	case <-patience.C:
+		return false
 	}
 }
 

@@ -19,7 +19,8 @@ type instance struct {
 	run     *run
 	streams []*stream
 
-	late bool // it was not there from the beginning
+	late    bool     // it was not there from the beginning
+	claimed []string // hosts that it captures on, as they call themselves; run.mu guards it
 
 	gone      atomic.Bool  // it is no more, says Discover
 	ever      atomic.Bool  // one of its streams has opened
@@ -97,13 +98,16 @@ func (in *instance) once() error {
 	// A dead link must not hold up the ending of a cut capture.
 	defer context.AfterFunc(in.run.alive, func() { conn.Close() })()
 
-	var all sync.WaitGroup
-	for _, s := range in.streams {
+	var others sync.WaitGroup
+	for _, s := range in.streams[1:] {
 		if !s.isDone() {
-			all.Go(func() { s.capture(conn) })
+			others.Go(func() { s.capture(conn) })
 		}
 	}
-	all.Wait()
+	if s := in.streams[0]; !s.isDone() {
+		s.capture(conn)
+	}
+	others.Wait()
 	return nil
 }
 

@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -78,7 +77,10 @@ func (r *run) claim(host string, in *instance) error {
 	if other := r.hosts[host]; other != nil && other != in {
 		return &Error{Problem: "it is the same host as " + other.Name, Tip: "name each host once; to capture on several interfaces, repeat --interface"}
 	}
-	r.hosts[host] = in
+	if r.hosts[host] == nil {
+		r.hosts[host] = in
+		in.claimed = append(in.claimed, host)
+	}
 	return nil
 }
 
@@ -86,7 +88,10 @@ func (r *run) claim(host string, in *instance) error {
 func (r *run) unclaim(in *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.hosts, func(_ string, who *instance) bool { return who == in })
+	for _, host := range in.claimed {
+		delete(r.hosts, host)
+	}
+	in.claimed = nil
 }
 
 // all are the instances so far.

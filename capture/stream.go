@@ -137,9 +137,8 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	over, said := make(chan struct{}), make(chan struct{}) // closed when stdout has ended, and when stderr has
 	measured := make(chan struct{})                        // closed when the clock has been measured, or cannot be
 	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
-	beside.Go(func() { s.beat(process, over) })
+	beside.Go(func() { s.beat(process, log, measured, over) })
 	beside.Go(func() { s.tend(process, over) })
-	beside.Go(func() { s.watchClock(log, process.Stdin, measured, over) })
 	readErr, opened := s.read(process, log, measured)
 	close(over)
 	waitErr := wait(process, said, r.cfg.Grace)
@@ -190,26 +189,33 @@ func (s *stream) begin(process *sshx.Process, sudo bool) {
 	s.close = func() { process.Close() }
 }
 
-// beat gives the helper signs of life until the capture stops. A server that does not take them holds up nothing else.
-func (s *stream) beat(process *sshx.Process, over <-chan struct{}) {
+// beat gives the helper signs of life until the capture stops: some of them are questions what its clock shows. It closes
+// measured when these have been answered for the first time, or will not be. A server that does not take them holds up
+// nothing else.
+func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct{}, over <-chan struct{}) {
 	r := s.instance.run
+	answers := s.readClock(log, over, firstReadings, process.Stdin, true)
+	close(measured)
 	beat := time.NewTicker(remote.HeartbeatInterval)
 	defer beat.Stop()
 	last := time.Now()
-	for r.active.Err() == nil {
-		now := time.Now()
-		if now.Round(0).Sub(last.Round(0)) > 3*remote.HeartbeatInterval { // by the wall clock: the other one sleeps with us
-			s.asleep.Store(true)
-		}
-		last = now
-		if _, err := process.Stdin.Write(remote.Heartbeat()); err != nil {
-			return // the reader notices, and knows why
-		}
+	for n := 1; ; n++ {
 		select {
 		case <-beat.C:
 		case <-over:
 			return
 		case <-r.active.Done():
+			return
+		}
+		now := time.Now()
+		if now.Round(0).Sub(last.Round(0)) > 3*remote.HeartbeatInterval { // by the wall clock: the other one sleeps with us
+			s.asleep.Store(true)
+		}
+		last = now
+		if answers && n%beatsBetween == 0 {
+			answers = s.readClock(log, over, laterReadings, process.Stdin, false)
+		} else if _, err := process.Stdin.Write(remote.Heartbeat()); err != nil {
+			return // the reader notices, and knows why
 		}
 	}
 }

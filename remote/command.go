@@ -95,11 +95,11 @@ func (c Command) Line() string {
 	if c.SelfFilter != "" {
 		words = append(words, oneLine(c.SelfFilter))
 	}
-	line := "exec " + c.shell() + " -c " + Quote(joinScript(c.startScript()))
+	line := []string{"exec", c.shell(), "-c", Quote(c.startScript())}
 	for _, w := range words {
-		line += " " + Quote(w)
+		line = append(line, Quote(w))
 	}
-	return line
+	return strings.Join(line, " ")
 }
 
 func (c Command) iface() string {

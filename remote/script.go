@@ -3,6 +3,7 @@ package remote
 import (
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // marker begins the lines that our own script writes to standard error, up to
@@ -164,15 +165,15 @@ type timing struct {
 // limits keep below 20 s in all: 14, 16 and 18 s.
 var limits = timing{silence: "14", step: "2"}
 
-// startScript fills in startText.
+// startScript is startText in one line, filled in.
 func (c Command) startScript() string {
 	self, look := "", "h=$n"
 	if !c.NoSelfFilter && balanced(c.Filter) {
-		connection := ""
+		self = givenLine()
 		if c.SelfFilter == "" {
-			connection = strings.ReplaceAll(connectionText, "<PORT>", strconv.Itoa(c.serverPort()))
+			self = strings.ReplaceAll(connectionLine(), "<PORT>", strconv.Itoa(c.serverPort()))
 		}
-		self = strings.ReplaceAll(selfText, "<CONNECTION>", connection)
+		self += "; "
 	}
 	if c.auto() {
 		look = "look -x tcpdump || look -x dumpcap || look -f tcpdump || look -f dumpcap"
@@ -183,9 +184,16 @@ func (c Command) startScript() string {
 	if c.Sudo && !c.cfPcap() {
 		run = sudoText + run
 	}
-	return strings.NewReplacer("<SELF>", self, "<LOOK>", look, "<RUN>", run,
-		"<TCPDUMP>", c.tcpdumpFlags(), "<DUMPCAP>", c.dumpcapFlags(), "<CFPCAP>", c.cfPcapFlags()).Replace(startText)
+	return strings.NewReplacer("<SELF>; ", self, "<LOOK>", look, "<RUN>", joinScript(run),
+		"<TCPDUMP>", c.tcpdumpFlags(), "<DUMPCAP>", c.dumpcapFlags(), "<CFPCAP>", c.cfPcapFlags()).Replace(startLine())
 }
+
+// What is the same for all instances is made once.
+var (
+	startLine      = sync.OnceValue(func() string { return joinScript(startText) })
+	givenLine      = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", "")) })
+	connectionLine = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", connectionText)) })
+)
 
 // stopScript is stopText in one line, with the product's times.
 func (c Command) stopScript() string {
@@ -195,11 +203,24 @@ func (c Command) stopScript() string {
 		// ignores INT until it has a handler, but never TERM.
 		first = "TERM"
 	}
-	if c.container() {
-		return containerStopLine(first, limits)
-	}
-	return stopLine(first, limits)
+	return stopLines()[stopKind{first, c.container()}]
 }
+
+// stopKind tells the stop scripts apart.
+type stopKind struct {
+	first     string
+	container bool
+}
+
+// stopLines are made once, however many instances there are.
+var stopLines = sync.OnceValue(func() map[stopKind]string {
+	lines := make(map[stopKind]string)
+	for _, first := range []string{"INT", "TERM"} {
+		lines[stopKind{first, false}] = stopLine(first, limits)
+		lines[stopKind{first, true}] = containerStopLine(first, limits)
+	}
+	return lines
+})
 
 func stopLine(first string, t timing) string {
 	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<INSIST>", "", "<STATUS>", "", "<FIRST>", first,

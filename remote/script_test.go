@@ -394,7 +394,7 @@ func TestContainerStopLine(t *testing.T) {
 func TestSyntax(t *testing.T) {
 	for _, sh := range posixShells(t) {
 		for _, c := range []Command{{}, {Sudo: true}, {NoSelfFilter: true}, {Helper: "x"}, {Helper: "/x", Filter: "("}, {Helper: "cf-pcap"}, {SelfFilter: "udp"}} {
-			for _, text := range []string{joinScript(c.startScript()), c.stopScript()} {
+			for _, text := range []string{c.startScript(), c.stopScript()} {
 				cmd := sh.command(text)
 				cmd.Args = append(cmd.Args[:len(cmd.Args)-2], "-n", "-c", text)
 				if out, err := cmd.CombinedOutput(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 )
@@ -42,8 +43,12 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 	if err != nil {
 		return err
 	}
-	config.HostKeyAlgorithms = db.algorithms(a.e.lookupName())
+	known := db.known(a.e.lookupName())
+	config.HostKeyAlgorithms = algorithms(known)
 	config.HostKeyCallback = func(_ string, _ net.Addr, key ssh.PublicKey) error {
+		if db.holds(known, key) {
+			return nil
+		}
 		a.hostKeyErr = a.d.checkHostKey(a.e, db, key)
 		return a.hostKeyErr
 	}
@@ -105,19 +110,34 @@ func (d *Dialer) checkHostKey(e *Endpoint, db *knownDB, key ssh.PublicKey) error
 // stay, so that a server that has changed its key is told from one that has nothing in common with us. Certificates are
 // asked for only when an authority is known; x/crypto would refuse all others, where ssh looks at the key inside. Then
 // they are of every kind: an authority's own kind, which knownhosts goes by, says nothing about the keys it signs.
-func (db *knownDB) algorithms(name string) []string {
-	known := db.HostKeyAlgorithms(name)
+func algorithms(known []knownhosts.PublicKey) []string {
 	all := hostKeyAlgorithms()
-	if slices.ContainsFunc(known, isCertAlgorithm) {
-		certs := slices.DeleteFunc(slices.Clone(all), isPlainAlgorithm)
-		known = append(certs, slices.DeleteFunc(known, isCertAlgorithm)...)
+	var list []string
+	if slices.ContainsFunc(known, func(k knownhosts.PublicKey) bool { return k.Cert }) {
+		list = slices.DeleteFunc(slices.Clone(all), isPlainAlgorithm)
 	}
-	for _, algo := range all {
-		if !slices.Contains(known, algo) && isPlainAlgorithm(algo) {
-			known = append(known, algo)
+	add := func(algo string) {
+		if !slices.Contains(list, algo) {
+			list = append(list, algo)
 		}
 	}
-	return known
+	for _, k := range known {
+		switch {
+		case k.Cert:
+		case k.Type() == ssh.KeyAlgoRSA: // whose name as an algorithm means SHA-1: of an old host it is known to be its own
+			add(ssh.KeyAlgoRSASHA512)
+			add(ssh.KeyAlgoRSASHA256)
+			add(ssh.KeyAlgoRSA)
+		default:
+			add(k.Type())
+		}
+	}
+	for _, algo := range all {
+		if isPlainAlgorithm(algo) {
+			add(algo)
+		}
+	}
+	return list
 }
 
 // hostKeyAlgorithms are all, in ssh's order.

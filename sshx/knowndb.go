@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,8 @@ type knownDB struct {
 	*knownhosts.HostKeyDB
 	authorities map[string]bool   // "file:line" of @cert-authority lines
 	real        map[string]string // the names of files that were read from a cleaned copy, by the copy's name
+	revoked     bool              // there are @revoked lines
+	lines       map[string][]byte // by the hosts they name, as long as all lines are plain; nil when not
 	stamp       string            // changes when a file does
 }
 
@@ -68,7 +71,7 @@ func existing(files []string) (found []string, stamp string) {
 // readKnownHosts leaves out lines that x/crypto cannot read, as ssh does, where x/crypto would refuse the whole file.
 func readKnownHosts(files []string, warn func(string)) (*knownDB, error) {
 	const mostBad = 100
-	db := &knownDB{authorities: map[string]bool{}, real: map[string]string{}}
+	db := &knownDB{authorities: map[string]bool{}, real: map[string]string{}, lines: map[string][]byte{}}
 	defer func() {
 		for copied := range db.real {
 			os.Remove(copied)
@@ -79,7 +82,7 @@ func readKnownHosts(files []string, warn func(string)) (*knownDB, error) {
 		inner, err := knownhosts.NewDB(names...)
 		if err == nil {
 			db.HostKeyDB = inner
-			return db, db.findAuthorities(names)
+			return db, db.look(names)
 		}
 		i, line, why, ok := badLine(err, names)
 		if !ok {
@@ -128,7 +131,8 @@ func (db *knownDB) without(name string, line int, original string) (string, erro
 	return f.Name(), errors.Join(err, f.Close())
 }
 
-func (db *knownDB) findAuthorities(names []string) error {
+// look reads the files for what the library does not tell.
+func (db *knownDB) look(names []string) error {
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -137,12 +141,54 @@ func (db *knownDB) findAuthorities(names []string) error {
 		n := 0
 		for line := range bytes.Lines(text) {
 			n++
-			if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("@cert-authority")) {
+			line = bytes.TrimSpace(line)
+			if bytes.HasPrefix(line, []byte("@cert-authority")) {
 				db.authorities[fmt.Sprintf("%s:%d", name, n)] = true
 			}
+			db.revoked = db.revoked || bytes.HasPrefix(line, []byte("@revoked"))
+			db.index(line)
 		}
 	}
 	return nil
+}
+
+// index notes which hosts a line is about. The library looks at every line for every host: a million times where a
+// thousand hosts are known. There is no index of names that are hashed, or have wildcards.
+func (db *knownDB) index(line []byte) {
+	if len(line) == 0 || line[0] == '#' || db.lines == nil {
+		return
+	}
+	hosts := line[:max(bytes.IndexAny(line, " \t"), 0)]
+	if bytes.ContainsAny(hosts, "@|*?!") {
+		db.lines = nil
+		return
+	}
+	for host := range strings.SplitSeq(string(hosts), ",") {
+		name := xknownhosts.Normalize(host)
+		db.lines[name] = append(append(db.lines[name], line...), '\n')
+	}
+}
+
+// known gives the keys and authorities of a host.
+func (db *knownDB) known(name string) (keys []knownhosts.PublicKey) {
+	if db.lines == nil {
+		return db.HostKeys(name)
+	}
+	for rest := db.lines[xknownhosts.Normalize(name)]; len(rest) > 0; {
+		var key ssh.PublicKey
+		var err error
+		if _, _, key, _, rest, err = ssh.ParseKnownHosts(rest); err != nil {
+			return db.HostKeys(name)
+		}
+		keys = append(keys, knownhosts.PublicKey{PublicKey: key})
+	}
+	return keys
+}
+
+// holds says whether key is one of those known for a host, so that there is nothing to check: looking for a name takes
+// long where the file has many lines, above all hashed ones.
+func (db *knownDB) holds(known []knownhosts.PublicKey, key ssh.PublicKey) bool {
+	return !db.revoked && slices.ContainsFunc(known, func(k knownhosts.PublicKey) bool { return !k.Cert && sameKey(k, key) })
 }
 
 // check looks the key up by name only: the address of the connection may be a jump host's.

@@ -2,8 +2,10 @@ package sshx
 
 import "io"
 
-// How much is read at once. A packet of SSH holds 32 KiB; two of them halve the hand-overs of a busy stream.
+// How much is read at once. A packet of SSH holds 32 KiB; two of them halve the hand-overs of a busy stream. A stream that
+// trickles, as most do where there are many, has less: its buffers grow as reads fill them.
 const (
+	leastChunk  = 1 << 10
 	stdoutChunk = 64 << 10
 	stderrChunk = 4 << 10
 )
@@ -13,16 +15,18 @@ const (
 type pump struct {
 	p    *Process
 	full chan []byte // sent to and closed by the goroutine that reads the channel
-	free chan []byte // buffers that were read
-	rest []byte      // of the buffer that is being read
-	buf  []byte      // that buffer; nil if none
+	free chan []byte // buffers that were read; an empty one has still to be made
+	size int         // of the next buffer that is made, for the goroutine that reads the channel
+	most int
+	rest []byte // of the buffer that is being read
+	buf  []byte // that buffer; nil if none
 }
 
 // newPump starts reading r ahead of its reader by one buffer.
 func newPump(p *Process, r io.Reader, chunk int) *pump {
-	s := &pump{p: p, full: make(chan []byte), free: make(chan []byte, 2)}
-	s.free <- make([]byte, chunk)
-	s.free <- make([]byte, chunk)
+	s := &pump{p: p, full: make(chan []byte), free: make(chan []byte, 2), size: leastChunk, most: chunk}
+	s.free <- nil
+	s.free <- nil
 	if !p.t.group.run(func() { s.run(r) }) {
 		close(s.full)
 	}
@@ -38,7 +42,13 @@ func (s *pump) run(r io.Reader) {
 		case <-s.p.cut:
 			return
 		}
+		if len(b) < s.size {
+			b = make([]byte, s.size)
+		}
 		n, err := r.Read(b)
+		if n == len(b) {
+			s.size = min(4*n, s.most)
+		}
 		if n > 0 {
 			select {
 			case s.full <- b[:n]:
@@ -66,6 +76,19 @@ func (s *pump) Read(b []byte) (int, error) {
 	n := copy(b, s.rest)
 	s.rest = s.rest[n:]
 	return n, nil
+}
+
+// WriteTo spares io.Copy a buffer. It is for one goroutine at a time.
+func (s *pump) WriteTo(w io.Writer) (written int64, err error) {
+	for !s.p.isCut() && (len(s.rest) > 0 || s.next()) {
+		n, err := w.Write(s.rest)
+		written += int64(n)
+		s.rest = s.rest[n:]
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 func (s *pump) next() bool {

@@ -56,23 +56,48 @@ func (g *group) wait() {
 // newTransport takes over a connection after the handshake.
 func newTransport(e *Endpoint, sock *socket, c *clientConn, jump *transport, jumpName string, g *group) *transport {
 	t := &transport{conn: c.conn, sock: sock, jump: jump, jumpName: jumpName, group: g, done: make(chan struct{})}
-	g.run(func() { refuseChannels(c.chans) })
-	g.run(func() { ssh.DiscardRequests(c.reqs) })
-	g.run(t.watch)
-	if interval, most := e.keepAlive(); interval > 0 {
-		g.run(func() { t.keepAlive(interval, most) })
-	}
+	g.run(func() { t.watch(c, e) })
 	return t
 }
 
-func refuseChannels(chans <-chan ssh.NewChannel) {
-	for ch := range chans {
-		_ = ch.Reject(ssh.Prohibited, "nothing is forwarded") // the connection's death shows elsewhere
+// watch refuses what the server asks for, asks for signs of life, and waits for the connection to die. It is one
+// goroutine, for there may be a thousand connections, and does not write itself: on a dead link that may block.
+func (t *transport) watch(c *clientConn, e *Endpoint) {
+	chans, reqs := c.chans, c.reqs
+	answered := make(chan struct{}, 1) // got one by each answer that is out
+	pulse := t.newPulse(e)
+	defer pulse.stop()
+	for answering := false; chans != nil || reqs != nil; {
+		offered, asked := chans, reqs
+		if answering {
+			offered, asked = nil, nil // one at a time, however many the server sends
+		}
+		answer := func() {}
+		select {
+		case ch, ok := <-offered:
+			if !ok {
+				chans = nil
+				continue
+			}
+			answer = func() { _ = ch.Reject(ssh.Prohibited, "nothing is forwarded") } // the connection's death shows elsewhere
+		case req, ok := <-asked:
+			if !ok {
+				reqs = nil
+				continue
+			}
+			if !req.WantReply {
+				continue
+			}
+			answer = func() { _ = req.Reply(false, nil) }
+		case <-answered:
+			answering = false
+			continue
+		case <-pulse.beat:
+			pulse.check()
+			continue
+		}
+		answering = t.group.run(func() { answer(); answered <- struct{}{} })
 	}
-}
-
-// watch waits for the connection to die.
-func (t *transport) watch() {
 	t.end(t.reason(t.conn.Wait()))
 }
 
@@ -139,41 +164,51 @@ func (e *Endpoint) keepAlive() (time.Duration, int) {
 	return max(interval, 0), most
 }
 
-// keepAlive asks a silent server for a sign of life. Whatever comes from it is one.
-func (t *transport) keepAlive(interval time.Duration, most int) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	asking := make(chan struct{}, 1) // holds a token while a question is out
-	seen, missed := t.sock.received.Load(), 0
-	for {
-		select {
-		case <-t.done:
-			return
-		case <-ticker.C:
-		}
-		if now := t.sock.received.Load(); now != seen {
-			seen, missed = now, 0
-			continue
-		}
-		if missed == most {
-			t.end(&silentError{after: interval * time.Duration(most+1)})
-			return
-		}
-		missed++
-		t.ask(asking)
+// pulse asks a silent server for a sign of life. Whatever comes from it is one.
+type pulse struct {
+	t        *transport
+	interval time.Duration
+	most     int
+	beat     <-chan time.Time // nil for never
+	stop     func()
+	asking   chan struct{} // holds a token while a question is out
+	seen     int64
+	missed   int
+}
+
+func (t *transport) newPulse(e *Endpoint) *pulse {
+	interval, most := e.keepAlive()
+	p := &pulse{t: t, interval: interval, most: most, stop: func() {}, asking: make(chan struct{}, 1), seen: t.sock.received.Load()}
+	if interval > 0 {
+		ticker := time.NewTicker(interval)
+		p.beat, p.stop = ticker.C, ticker.Stop
+	}
+	return p
+}
+
+// check is called once in an interval.
+func (p *pulse) check() {
+	switch now := p.t.sock.received.Load(); {
+	case now != p.seen:
+		p.seen, p.missed = now, 0
+	case p.missed == p.most:
+		p.t.end(&silentError{after: p.interval * time.Duration(p.most+1)})
+	default:
+		p.missed++
+		p.ask()
 	}
 }
 
 // ask sends a question if none is out: x/crypto waits for the answer to each.
-func (t *transport) ask(asking chan struct{}) {
+func (p *pulse) ask() {
 	select {
-	case asking <- struct{}{}:
+	case p.asking <- struct{}{}:
 	default:
 		return
 	}
-	t.group.run(func() {
-		defer func() { <-asking }()
-		_, _, _ = t.conn.SendRequest("keepalive@openssh.com", true, nil) // no answer shows in the socket's counter
+	p.t.group.run(func() {
+		defer func() { <-p.asking }()
+		_, _, _ = p.t.conn.SendRequest("keepalive@openssh.com", true, nil) // no answer shows in the socket's counter
 	})
 }
 

@@ -101,6 +101,8 @@ type session struct {
 	signals *signals
 	ready   func(instances int) string // what is said when all capture; nil = the usual
 	report  string                     // where the final report goes as JSON; "" = nowhere
+
+	connected func() // to be called when the instances are
 }
 
 // newSession checks what can be said before anything connects.
@@ -222,8 +224,10 @@ func toldAlready(err error) bool {
 // stopped doing so. The report is empty then.
 func (s *session) captureOrCut() (report capture.Report, err error) {
 	done := make(chan struct{}) // closed when the capture has ended
+	s.connected = growAtOnce()
 	go func() {
 		defer close(done)
+		defer s.connected()
 		report, err = capture.Run(s.signals.ctx, s.cfg)
 	}()
 	select {
@@ -245,6 +249,7 @@ func (s *session) captureOrCut() (report capture.Report, err error) {
 func (s *session) tell(e capture.Event) {
 	switch e.Kind {
 	case capture.Ready:
+		s.connected()
 		s.display.restart()
 		s.display.line("%s", s.readyText(e.Ready))
 	case capture.Failed, capture.Lost:

@@ -97,7 +97,7 @@ func hosts(c *cli.Context, d *sshx.Dialer, targets []string) ([]capture.Instance
 			Target:     target,
 			Port:       end.Port,
 			Interfaces: unique(c.StringSlice("interface")),
-			Dial:       func(ctx context.Context) (*sshx.Conn, error) { return d.Dial(ctx, target) },
+			Dial:       func(ctx context.Context) (*sshx.Conn, error) { return d.DialEndpoint(ctx, end) },
 		})
 	}
 	return instances, nil

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// While many instances are connected to, memory grows and little of it can be had back: looking for that as often as later
+// would be a tenth of all the work.
+const (
+	growingPercent = 400
+	growingMost    = 10 * time.Second // for one that does not answer; meanwhile the others give packets
+)
+
+// growAtOnce lets memory grow until what it returns is called, at most for a while. It respects what the user says with
+// GOGC.
+func growAtOnce() (usual func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(growingPercent)
+	restore := sync.OnceFunc(func() { debug.SetGCPercent(before) })
+	timer := time.AfterFunc(growingMost, restore)
+	return func() { timer.Stop(); restore() }
+}
