@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -21,13 +22,13 @@ func (d *Dialer) dialHop(ctx context.Context, e *Endpoint, jump *transport, jump
 	if err := d.checkIdentities(e); err != nil {
 		return nil, err
 	}
-	h := handshake{d: d, e: e, jump: jump, jumpName: jumpName, timeout: d.timeout(e)}
 	limit := d.init().limits.of(e.path())
+	h := handshake{d: d, e: e, jump: jump, jumpName: jumpName, timeout: d.timeout(e), limit: limit}
 	ctx, cancel := withBudget(ctx, h.timeout)
 	defer cancel()
 	var dropped error
 	for try := 1; ; try++ {
-		t, err := h.inTurn(ctx, limit)
+		t, err := h.inTurn(ctx)
 		if err == nil {
 			return t, nil
 		}
@@ -59,26 +60,53 @@ type handshake struct {
 	jump     *transport
 	jumpName string
 	timeout  time.Duration
+	limit    *limiter
 }
 
 // inTurn tries once, when the server has a place for it. The time until then does not count.
-func (h *handshake) inTurn(ctx context.Context, limit *limiter) (*transport, error) {
+func (h *handshake) inTurn(ctx context.Context) (*transport, error) {
 	resume := pauseBudget(ctx)
-	epoch, err := limit.acquire(ctx)
+	epoch, err := h.limit.acquire(ctx)
 	resume()
+	if err != nil && ctx.Err() == nil {
+		return nil, err // of one who has waited for the server
+	}
 	if err != nil {
 		return nil, h.contextError(ctx, "")
 	}
 	t, err := h.try(ctx)
-	v := saysNothing
 	switch {
 	case err == nil:
-		v = cameThrough
+		h.settle(t, epoch)
 	case KindOf(err) == KindDropped:
-		v = wasDropped
+		h.limit.release(epoch, wasDropped)
+	default:
+		if context.Cause(ctx) == errBudget {
+			h.limit.silence(err)
+		}
+		h.limit.release(epoch, saysNothing)
 	}
-	limit.release(epoch, v)
 	return t, err
+}
+
+// settle gives the place free when the server knows that we have logged in. OpenSSH says so to us a moment before it
+// tells the process that counts; who comes in between is one too many. What it answers after that proves it.
+func (h *handshake) settle(t *transport, epoch int) {
+	release := sync.OnceFunc(func() { h.limit.release(epoch, cameThrough) })
+	if !h.limit.crowded() {
+		release()
+		return
+	}
+	patience := time.AfterFunc(time.Second, release) // some never answer
+	asked := t.group.run(func() {
+		_, _, _ = t.conn.SendRequest("keepalive@openssh.com", true, nil)
+		patience.Stop()
+		release()
+	})
+	if !asked {
+		patience.Stop()
+		release()
+	}
 }
 
 // clientConn is what ssh.NewClientConn gives.
@@ -99,7 +127,7 @@ func (h *handshake) try(ctx context.Context) (*transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	sock := &socket{Conn: conn}
+	sock := &socket{Conn: conn, met: h.limit.meet}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	a := &attempt{handshake: h, ctx: ctx, sock: sock}

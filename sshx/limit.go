@@ -3,16 +3,31 @@ package sshx
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
 
-// How many handshakes one sshd gets at once. By default it drops connections at random from the tenth one on that has
-// not logged in yet (MaxStartups 10:30:100), and others may be logging in too.
+// How many handshakes one server gets at once. Others may be logging in, too.
 const (
-	firstHandshakes = 8
-	mostHandshakes  = 64
+	unknownHandshakes  = 4 // before it has said what it is
+	opensshHandshakes  = 8 // it drops connections at random from the tenth one on that has not logged in yet (MaxStartups 10:30:100)
+	dropbearHandshakes = 4 // it drops the sixth of one address
+	firstHandshakes    = 8 // of any other: more while all goes well
+	mostHandshakes     = 64
 )
+
+// handshakesFor says how many a server gets at first and at most, by the line with which it introduces itself.
+func handshakesFor(version string) (first, most int) {
+	_, software, _ := strings.Cut(strings.TrimPrefix(version, "SSH-"), "-")
+	switch {
+	case strings.HasPrefix(software, "OpenSSH"):
+		return opensshHandshakes, opensshHandshakes
+	case strings.HasPrefix(software, "dropbear"):
+		return dropbearHandshakes, dropbearHandshakes
+	}
+	return firstHandshakes, mostHandshakes
+}
 
 // limiters are the limits of all servers, by Endpoint.path; servers never wait for each other.
 type limiters struct {
@@ -27,7 +42,7 @@ func (l *limiters) of(path string) *limiter {
 		l.m = map[string]*limiter{}
 	}
 	if l.m[path] == nil {
-		l.m[path] = &limiter{limit: firstHandshakes}
+		l.m[path] = &limiter{limit: unknownHandshakes}
 	}
 	return l.m[path]
 }
@@ -36,11 +51,12 @@ func (l *limiters) of(path string) *limiter {
 type limiter struct {
 	mu      sync.Mutex
 	limit   float64
+	most    int // 0: nobody knows the server yet
 	busy    int
-	epoch   int             // counts the cuts: handshakes begun before a cut do not cause another
-	worked  bool            // a handshake came through
-	dropped bool            // since then grow by one for each full round, not for each handshake
-	queue   []chan struct{} // first come, first served; each closed by the one who makes room
+	epoch   int          // counts the cuts: handshakes begun before a cut do not cause another
+	worked  bool         // a handshake came through
+	dropped bool         // since then grow by one for each full round, not for each handshake
+	queue   []chan error // first come, first served; each gets one value, nil from the one who makes room
 }
 
 // acquire waits for a place and gives the epoch to hand to release.
@@ -51,14 +67,14 @@ func (l *limiter) acquire(ctx context.Context) (int, error) {
 		l.busy++
 		return l.epoch, nil
 	}
-	turn := make(chan struct{})
+	turn := make(chan error, 1)
 	l.queue = append(l.queue, turn)
 	l.mu.Unlock()
 	select {
-	case <-turn:
+	case err := <-turn:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.epoch, nil
+		return l.epoch, err
 	case <-ctx.Done():
 		l.leave(turn)
 		return 0, ctx.Err()
@@ -66,7 +82,7 @@ func (l *limiter) acquire(ctx context.Context) (int, error) {
 }
 
 // leave gives up a turn, which may have come in this very moment.
-func (l *limiter) leave(turn chan struct{}) {
+func (l *limiter) leave(turn chan error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, q := range l.queue {
@@ -75,8 +91,45 @@ func (l *limiter) leave(turn chan struct{}) {
 			return
 		}
 	}
-	l.busy--
+	if <-turn == nil {
+		l.busy--
+		l.wake()
+	}
+}
+
+// meet takes note of what the server is, which it says before it logs anybody in.
+func (l *limiter) meet(version string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.most != 0 {
+		return
+	}
+	var first int
+	if first, l.most = handshakesFor(version); !l.dropped {
+		l.limit = float64(first)
+	}
 	l.wake()
+}
+
+// silence gives those who wait the error of one who has waited long enough for a server that says nothing. For each of
+// many to wait as long would take for ever.
+func (l *limiter) silence(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.most != 0 {
+		return // it is there
+	}
+	for _, turn := range l.queue {
+		turn <- err
+	}
+	l.queue = nil
+}
+
+// crowded says whether others log in, or wait to.
+func (l *limiter) crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy > 1 || len(l.queue) > 0
 }
 
 // verdict is what a handshake says about the server's load.
@@ -92,13 +145,17 @@ func (l *limiter) release(epoch int, v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy--
+	most := float64(l.most)
+	if l.most == 0 {
+		most = unknownHandshakes
+	}
 	switch {
 	case v == cameThrough && l.dropped:
 		l.worked = true
-		l.limit = min(l.limit+1/l.limit, mostHandshakes)
+		l.limit = min(l.limit+1/l.limit, most)
 	case v == cameThrough:
 		l.worked = true
-		l.limit = min(l.limit+1, mostHandshakes)
+		l.limit = min(l.limit+1, most)
 	case v == wasDropped && epoch == l.epoch:
 		l.epoch++
 		l.dropped = true
@@ -109,7 +166,7 @@ func (l *limiter) release(epoch int, v verdict) {
 
 func (l *limiter) wake() {
 	for len(l.queue) > 0 && l.busy < int(l.limit) {
-		close(l.queue[0])
+		l.queue[0] <- nil
 		l.queue = l.queue[1:]
 		l.busy++
 	}

@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -36,12 +37,17 @@ func full(l *limiter) bool {
 func TestLimiter(t *testing.T) {
 	var all limiters
 	l := all.of("a")
-	epochs := take(t, l, firstHandshakes)
+	epochs := take(t, l, unknownHandshakes)
 	if !full(l) {
-		t.Fatal("more than 8 at once")
+		t.Fatal("more than 4 at once of a server that is not known")
 	}
 	if full(all.of("b")) {
 		t.Error("another server waits")
+	}
+	l.meet("SSH-2.0-diego-ssh-proxy")
+	epochs = append(epochs, take(t, l, firstHandshakes-unknownHandshakes)...)
+	if !full(l) {
+		t.Fatal("more than 8 at once")
 	}
 	for _, e := range epochs { // all went well: as many again
 		l.release(e, cameThrough)
@@ -69,6 +75,46 @@ func TestLimiter(t *testing.T) {
 	if l.limit != 1 || full(l) {
 		t.Errorf("limit %v", l.limit)
 	}
+}
+
+// What is known of some servers is heeded: how many they take before they drop some.
+func TestLimiterServers(t *testing.T) {
+	for version, want := range map[string]int{"SSH-2.0-OpenSSH_9.2p1 Debian-2": 8, "SSH-2.0-dropbear_2022.83": 4, "SSH-2.0-Go": 64} {
+		l := new(limiters).of("a")
+		l.meet(version)
+		for range 1000 {
+			l.release(take(t, l, 1)[0], cameThrough)
+		}
+		if got := len(take(t, l, want)); !full(l) {
+			t.Errorf("%s: more than %d at once", version, got)
+		}
+	}
+}
+
+// All who wait for a server that has never said anything are told when one has waited long enough. Later ones try again.
+func TestLimiterSilence(t *testing.T) {
+	l := new(limiters).of("a")
+	first, why := take(t, l, unknownHandshakes), errors.New("silent")
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, err := l.acquire(t.Context()); err != why {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	for waiting := 0; waiting < 20; {
+		l.mu.Lock()
+		waiting = len(l.queue)
+		l.mu.Unlock()
+		runtime.Gosched()
+	}
+	l.silence(why)
+	wg.Wait()
+	for _, epoch := range first {
+		l.release(epoch, saysNothing)
+	}
+	take(t, l, unknownHandshakes)
 }
 
 // Who waits gets its turn, also when others give up in the same moment.

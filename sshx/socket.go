@@ -18,8 +18,9 @@ const maxGreeting = 512
 // socket is a connection that remembers how far the server has come.
 type socket struct {
 	net.Conn
-	received atomic.Int64 // bytes
-	greeted  atomic.Bool  // the server has introduced itself, or said too much
+	met      func(version string) // called when the server has introduced itself; may be nil
+	received atomic.Int64         // bytes
+	greeted  atomic.Bool          // the server has introduced itself, or said too much
 	mu       sync.Mutex
 	greeting []byte // up to its introduction, at most maxGreeting
 	ioErr    error  // the first one
@@ -51,9 +52,21 @@ func (s *socket) greet(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.greeting = append(s.greeting, b[:min(len(b), maxGreeting-len(s.greeting))]...)
-	if len(s.greeting) == maxGreeting || s.introduced() {
-		s.greeted.Store(true)
+	version, whole := s.version()
+	if whole && s.met != nil {
+		s.met(version)
 	}
+	s.greeted.Store(whole || len(s.greeting) == maxGreeting)
+}
+
+// version is the line with which the server introduces itself, if it has come whole.
+func (s *socket) version() (line string, whole bool) {
+	if !s.introduced() {
+		return "", false
+	}
+	text := string(s.greeting)
+	line, _, whole = strings.Cut(text[strings.Index("\n"+text, "\nSSH-"):], "\n")
+	return strings.TrimSuffix(line, "\r"), whole
 }
 
 // introduced says whether a line that begins with SSH- has come (RFC 4253, section 4.2: others may come before it).
