@@ -75,6 +75,9 @@ func (o *output) putInOrder(ctx context.Context) error {
 	return nil
 }
 
+// lateMemory is how many bytes of late packets are held at once while they are sorted.
+const lateMemory = 8 << 20
+
 // rewrite writes old in time order.
 func (o *output) rewrite(ctx context.Context, old, fresh *os.File) error {
 	tail := merge.Tail{
@@ -84,6 +87,7 @@ func (o *output) rewrite(ctx context.Context, old, fresh *os.File) error {
 		Pcapng: o.pcapng != nil,
 		Nano:   o.order.nano,
 		Dir:    filepath.Dir(o.file.Path),
+		Memory: lateMemory,
 	}
 	if o.pcap != nil {
 		tail.Nano = []bool{o.header.Nano}

@@ -57,7 +57,7 @@ const (
 )
 
 func newRun(cfg Config, out *file) *run {
-	r := &run{cfg: cfg, out: out, messages: make(chan message, 64), hosts: make(map[string]*instance)}
+	r := &run{cfg: cfg, out: out, messages: make(chan message, 16), hosts: make(map[string]*instance)}
 	r.active, r.stop = context.WithCancelCause(context.Background())
 	r.alive, r.cut = context.WithCancel(context.Background())
 	for _, in := range cfg.Instances {

@@ -288,6 +288,9 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
 	reader := merge.NewReader(process.Stdout)
+	if len(r.cfg.Instances) > fewInstances {
+		reader.Limit(smallArena)
+	}
 	header, err := reader.ReadHeader()
 	stop()
 	if err != nil && s.overdue.Load() {
@@ -327,6 +330,12 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 		}
 	}
 }
+
+// Where there are more instances than these, each gets smaller memory for what it gives.
+const (
+	fewInstances = 32
+	smallArena   = 64 << 10
+)
 
 func (s *stream) tooSlow() error {
 	return &Error{

@@ -38,6 +38,7 @@ type Reader struct {
 	reads, read int // into this arena: how many and how much
 
 	size      int // of arenas; 0 = it follows how much a read gives
+	most      int // in which case it is no more than this, but for a record that needs it; 0 = no limit
 	big, nano bool
 	link      LinkType
 	picky     bool // not every packet fits the link type
@@ -56,6 +57,9 @@ func NewReader(r io.Reader) *Reader {
 func NewReaderSize(r io.Reader, size int) *Reader {
 	return &Reader{r: r, need: fileHeader, size: max(size, fileHeader)}
 }
+
+// Limit bounds the arenas to come, but for a record that needs more: where there are many busy streams, large ones add up.
+func (r *Reader) Limit(size int) { r.most = size }
 
 // Shift sets what is added to every timestamp from now on. Times that leave what pcap can hold (1970 to 2106) stop at
 // its ends.
@@ -174,7 +178,11 @@ func (r *Reader) makeRoom() {
 func (r *Reader) moveOn() {
 	old, want := r.arena, r.need
 	if r.reads > 0 && r.size == 0 {
-		want = max(want, 4*(r.read/r.reads))
+		follow := 4 * (r.read / r.reads)
+		if r.most > 0 {
+			follow = min(follow, r.most)
+		}
+		want = max(want, follow)
 	}
 	rest := old.buf[r.start:r.end]
 	if r.suits(old, want) && old.refs.Load() == 1 {

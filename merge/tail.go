@@ -234,13 +234,14 @@ func (t Tail) scan(ctx context.Context, each func(unit) error) error {
 
 // lateRecords sorts packets: in memory, and when there are too many in runs in a temporary file without a name.
 type lateRecords struct {
-	tail  Tail
-	count int64
-	bytes []byte
-	index []lateRecord
-	file  *os.File
-	end   int64      // of the file
-	runs  []*lateRun // sorted, earlier packets of the same time in earlier runs
+	tail   Tail
+	count  int64
+	bytes  []byte
+	index  []lateRecord
+	file   *os.File
+	end    int64 // of the file
+	buffer *bufio.Writer
+	runs   []*lateRun // sorted, earlier packets of the same time in earlier runs
 }
 
 // lateRecord is a packet in memory.
@@ -267,6 +268,9 @@ func (l *lateRecords) add(u unit) error {
 		if err := l.spill(); err != nil {
 			return err
 		}
+	}
+	if l.bytes == nil { // at once: growing takes twice as much for a moment
+		l.bytes = make([]byte, 0, min(int64(limit), l.tail.To-l.tail.From))
 	}
 	l.index = append(l.index, lateRecord{u.time, len(l.bytes), len(u.bytes)})
 	l.bytes = append(l.bytes, u.bytes...)
@@ -331,8 +335,11 @@ func (l *lateRecords) append(fill func(io.Writer) error) error {
 		}
 	}
 	w := &countWriter{w: io.NewOffsetWriter(l.file, l.end)}
-	buffer := bufio.NewWriterSize(w, 1<<20)
-	if err := errors.Join(fill(buffer), buffer.Flush()); err != nil {
+	if l.buffer == nil {
+		l.buffer = bufio.NewWriterSize(nil, 1<<20)
+	}
+	l.buffer.Reset(w)
+	if err := errors.Join(fill(l.buffer), l.buffer.Flush()); err != nil {
 		return err
 	}
 	l.runs = append(l.runs, &lateRun{from: l.end, to: l.end + w.n})

@@ -128,6 +128,7 @@ func (h *handshake) try(ctx context.Context) (*transport, error) {
 		return nil, err
 	}
 	sock := &socket{Conn: conn, met: h.limit.meet}
+	h.d.init().backlog.countIn(sock)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	a := &attempt{handshake: h, ctx: ctx, sock: sock}

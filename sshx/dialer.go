@@ -53,6 +53,7 @@ type state struct {
 	config   configCache
 	pool     pool
 	limits   limiters
+	backlog  backlog
 	keys     keyring
 	hosts    hostKeys
 	asking   chan struct{} // holds one token; whoever has it may call Prompt

@@ -46,3 +46,9 @@ func CheckKnownHost(file string, e Endpoint, key ssh.PublicKey) error {
 	}
 	return d.checkHostKey(&e, db, key)
 }
+
+// MostUnread bounds Unread.
+const MostUnread = mostUnread
+
+// Unread is how many bytes have come from all servers that nobody has read yet.
+func Unread(d *Dialer) int64 { return d.init().backlog.all.Load() }

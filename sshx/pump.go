@@ -35,6 +35,13 @@ func newPump(p *Process, r io.Reader, chunk int) *pump {
 
 func (s *pump) run(r io.Reader) {
 	defer close(s.full)
+	unread := &s.p.t.sock.unread
+	behind, short := false, true
+	defer func() {
+		if behind {
+			unread.caughtUp()
+		}
+	}()
 	for {
 		var b []byte
 		select {
@@ -45,11 +52,19 @@ func (s *pump) run(r io.Reader) {
 		if len(b) < s.size {
 			b = make([]byte, s.size)
 		}
+		if behind && short { // its reader has all that had come
+			unread.caughtUp()
+			behind = false
+		}
 		n, err := r.Read(b)
-		if n == len(b) {
+		if short = n < len(b); !short && !unread.crowded() {
 			s.size = min(4*n, s.most)
 		}
 		if n > 0 {
+			if !behind {
+				unread.fell()
+				behind = true
+			}
 			select {
 			case s.full <- b[:n]:
 			case <-s.p.cut:
@@ -101,6 +116,7 @@ func (s *pump) next() bool {
 		if !ok {
 			return false
 		}
+		s.p.t.sock.unread.took(len(b))
 		s.buf, s.rest = b[:cap(b)], b
 		return true
 	case <-s.p.cut:

@@ -21,14 +21,17 @@ type socket struct {
 	met      func(version string) // called when the server has introduced itself; may be nil
 	received atomic.Int64         // bytes
 	greeted  atomic.Bool          // the server has introduced itself, or said too much
+	unread   unread
 	mu       sync.Mutex
 	greeting []byte // up to its introduction, at most maxGreeting
 	ioErr    error  // the first one
 }
 
 func (s *socket) Read(b []byte) (int, error) {
+	s.hold()
 	n, err := s.Conn.Read(b)
 	if n > 0 {
+		s.unread.came(n)
 		s.received.Add(int64(n))
 		if !s.greeted.Load() {
 			s.greet(b[:n])
@@ -38,6 +41,12 @@ func (s *socket) Read(b []byte) (int, error) {
 		s.fail(err)
 	}
 	return n, err
+}
+
+// Close also ends a read that waits for room.
+func (s *socket) Close() error {
+	s.unread.close()
+	return s.Conn.Close()
 }
 
 func (s *socket) Write(b []byte) (int, error) {

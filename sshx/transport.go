@@ -189,7 +189,7 @@ func (t *transport) newPulse(e *Endpoint) *pulse {
 // check is called once in an interval.
 func (p *pulse) check() {
 	switch now := p.t.sock.received.Load(); {
-	case now != p.seen:
+	case now != p.seen, p.t.sock.unread.held.Load(): // we do not listen, so that it may have answered
 		p.seen, p.missed = now, 0
 	case p.missed == p.most:
 		p.t.end(&silentError{after: p.interval * time.Duration(p.most+1)})

@@ -224,6 +224,7 @@ func toldAlready(err error) bool {
 // stopped doing so. The report is empty then.
 func (s *session) captureOrCut() (report capture.Report, err error) {
 	done := make(chan struct{}) // closed when the capture has ended
+	limitMemory(s.cfg.Buffer, len(s.cfg.Instances))
 	s.connected = growAtOnce()
 	go func() {
 		defer close(done)

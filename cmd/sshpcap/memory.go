@@ -25,3 +25,17 @@ func growAtOnce() (usual func()) {
 	timer := time.AfterFunc(growingMost, restore)
 	return func() { timer.Stop(); restore() }
 }
+
+// What a capture takes beside the packets that wait: for itself, and for each instance, the SSH library's part included.
+const (
+	memoryForAll  = 24 << 20
+	memoryForEach = 256 << 10
+)
+
+// limitMemory has memory looked for that can be had back before there is more than a capture needs, however fast packets
+// come. It respects what the user says with GOMEMLIMIT.
+func limitMemory(buffer int64, instances int) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(buffer + memoryForAll + memoryForEach*int64(instances))
+	}
+}

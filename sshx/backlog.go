@@ -1,0 +1,190 @@
+package sshx
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// mostUnread is how many bytes may have come from all servers of a Dialer that nobody has read yet. x/crypto takes up to
+// 2 MiB for each session, which for a hundred that are read slowly is more than all else together; with this, servers wait.
+const (
+	mostUnread  = 8 << 20
+	enoughRoom  = mostUnread / 4 // that is free again when those that wait may go on
+	leastUnread = 64 << 10       // of a connection, whatever the others have
+)
+
+// backlog counts what has come and was not read.
+type backlog struct {
+	all     atomic.Int64
+	waiting atomic.Int32
+	mu      sync.Mutex
+	waiters []*socket // each once
+}
+
+// unread is a connection's part of it. The zero value counts nothing: backlog is nil.
+//
+// Bytes are counted as they come, with all that SSH puts around them, and taken off as sessions are read, without. So the
+// count grows with time; when it is too high although all sessions are read to the end, it begins anew.
+type unread struct {
+	backlog *backlog
+	bytes   atomic.Int64
+	behind  atomic.Int32  // sessions that may have more for their readers than these have taken
+	held    atomic.Bool   // nothing is read from the server for now
+	wake    chan struct{} // has room for one
+	closed  chan struct{}
+	once    sync.Once
+	listed  bool // among the waiters
+}
+
+// countIn has a connection counted, before anything is read from it.
+func (b *backlog) countIn(s *socket) {
+	u := &s.unread
+	u.backlog, u.wake, u.closed = b, make(chan struct{}, 1), make(chan struct{})
+}
+
+// crowded says whether so much is unread that nobody should get more memory to read ahead.
+func (u *unread) crowded() bool {
+	return u.backlog != nil && u.backlog.all.Load() > mostUnread/2
+}
+
+// mustWait says whether there is too much unread to take more.
+func (u *unread) mustWait() bool {
+	return u.backlog.all.Load() > mostUnread && u.bytes.Load() > leastUnread
+}
+
+// hold waits until there is room for more.
+func (s *socket) hold() {
+	u := &s.unread
+	if u.backlog == nil || !u.mustWait() {
+		return
+	}
+	u.held.Store(true)
+	defer u.held.Store(false)
+	for {
+		u.backlog.wait(s)
+		if !u.mustWait() { // looked at again: who made room before saw nobody wait
+			return
+		}
+		if u.behind.Load() == 0 && u.settle() {
+			return
+		}
+		select {
+		case <-u.wake:
+		case <-u.closed:
+			return
+		}
+	}
+}
+
+// settled is how long it takes at most until what has come is in its session: x/crypto has two queues on the way there.
+const settled = 5 * time.Millisecond
+
+// settle begins to count anew if all sessions stay read to the end for a moment.
+func (u *unread) settle() bool {
+	timer := time.NewTimer(settled)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-u.closed:
+		return true
+	}
+	if u.behind.Load() > 0 {
+		return false
+	}
+	u.forget()
+	return true
+}
+
+// came counts bytes from the server.
+func (u *unread) came(n int) {
+	if u.backlog == nil {
+		return
+	}
+	u.bytes.Add(int64(n))
+	u.backlog.all.Add(int64(n))
+	select {
+	case <-u.closed:
+		u.forget()
+	default:
+	}
+}
+
+// took counts bytes that a session's reader has taken.
+func (u *unread) took(n int) {
+	if u.backlog == nil {
+		return
+	}
+	for {
+		has := u.bytes.Load()
+		part := min(int64(n), has)
+		if u.bytes.CompareAndSwap(has, has-part) {
+			u.less(part)
+			break
+		}
+	}
+	if u.bytes.Load() <= leastUnread {
+		u.poke()
+	}
+}
+
+// forget begins anew.
+func (u *unread) forget() { u.less(u.bytes.Swap(0)) }
+
+func (u *unread) less(n int64) {
+	b := u.backlog
+	if n > 0 && b.all.Add(-n) < mostUnread-enoughRoom && b.waiting.Load() > 0 {
+		b.wakeAll()
+	}
+}
+
+// fell says that a session has something for its reader.
+func (u *unread) fell() { u.behind.Add(1) }
+
+// caughtUp says that a session was read to the end.
+func (u *unread) caughtUp() {
+	if u.behind.Add(-1) == 0 {
+		u.poke()
+	}
+}
+
+// poke has the connection look again.
+func (u *unread) poke() {
+	if u.held.Load() {
+		select {
+		case u.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close lets nothing of the connection count any more.
+func (u *unread) close() {
+	if u.backlog != nil {
+		u.once.Do(func() { close(u.closed) })
+		u.forget()
+	}
+}
+
+func (b *backlog) wait(s *socket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.unread.listed {
+		return
+	}
+	s.unread.listed = true
+	b.waiters = append(b.waiters, s)
+	b.waiting.Store(int32(len(b.waiters)))
+}
+
+func (b *backlog) wakeAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.waiters {
+		s.unread.listed = false
+		s.unread.poke()
+	}
+	clear(b.waiters)
+	b.waiters = b.waiters[:0]
+	b.waiting.Store(0)
+}
