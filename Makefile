@@ -1,6 +1,7 @@
 GO       ?= go
 FUZZTIME ?= 30s
 BENCH    ?= .
+SCALE    ?= 1
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,11 @@ lint: ## check format, vet, staticcheck, direction of imports
 demo: build ## capture on three built-in instances into demo.pcapng
 	bin/sshpcap demo --overwrite -o demo.pcapng
 
-bench: ## run the benchmarks (BENCH=regexp)
+bench: build ## print the tables of docs/performance.md, beside the peers that are installed
+	$(GO) run ./tests/bench -tables merge -scale $(SCALE)
+	$(GO) run ./tests/bench -tables live
+	$(GO) run ./tests/bench -tables scale -runs 3
+	SSHPCAP=$(CURDIR)/bin/sshpcap $(GO) test -run '^$$' -bench 'Fast|Latency' -benchtime 3x ./tests
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./merge ./files ./capture ./sshx
 
 fuzz: ## run every fuzz test for FUZZTIME (30s) each

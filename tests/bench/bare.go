@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,20 +18,22 @@ import (
 const bareEnv = "SSHPCAP_BENCH_BARE"
 
 // bare is that, if the environment says so: with the private key, the host key and the addresses from standard input.
-// It says "connected" when the handshakes are over, "running" when all commands run, and ends with its input.
+// It says "connected" when the handshakes are over, "running" when all commands run, and ends with its input; or, where the
+// environment names a number of bytes, when each command has given so many.
 func bare() bool {
 	if os.Getenv(bareEnv) == "" {
 		return false
 	}
-	b := bareClient{signal: make(chan error)}
+	b := bareClient{}
+	b.most, _ = strconv.ParseInt(os.Getenv(bareEnv), 10, 64)
 	fatal(b.run())
 	return true
 }
 
 type bareClient struct {
 	config ssh.ClientConfig
-	signal chan error // one for each connection and step
 	conns  []*ssh.Client
+	most   int64 // bytes that are taken of each; 1 = as many as there are
 }
 
 func (b *bareClient) run() error {
@@ -57,7 +60,9 @@ func (b *bareClient) run() error {
 	if err := b.all("running", func(i int) error { return b.start(b.conns[i]) }); err != nil {
 		return err
 	}
-	io.Copy(io.Discard, os.Stdin)
+	if b.most <= 1 {
+		io.Copy(io.Discard, os.Stdin)
+	}
 	return nil
 }
 
@@ -106,6 +111,9 @@ func (b *bareClient) start(c *ssh.Client) error {
 	}
 	if err := s.Start("tcpdump"); err != nil {
 		return err
+	}
+	if b.most > 1 {
+		return takeAll(out, b.most)
 	}
 	var first [1]byte
 	if _, err := io.ReadFull(out, first[:]); err != nil {

@@ -36,7 +36,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "of which the median is shown")
 	flag.StringVar(&counts, "files", counts, "how many files are merged")
 	var tables string
-	flag.StringVar(&tables, "tables", "merge", "which: merge or scale")
+	flag.StringVar(&tables, "tables", "merge", "which: merge, live or scale")
 	flag.Parse()
 	for _, text := range strings.Split(counts, ",") {
 		n, err := strconv.Atoi(text)
@@ -45,11 +45,14 @@ func main() {
 		}
 		o.counts = append(o.counts, n)
 	}
-	if tables == "scale" {
+	switch tables {
+	case "scale":
 		fatal(scaleTable(o))
-		return
+	case "live":
+		fatal(liveTable(o))
+	default:
+		fatal(mergeTable(o))
 	}
-	fatal(mergeTable(o))
 }
 
 func fatal(err error) {

@@ -1,29 +1,40 @@
 package farm
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 )
 
 // CountPackets counts the packets in a pcapng file, of which every block must be whole.
 func CountPackets(path string) (n int, err error) {
-	raw, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
-	for at := 0; at < len(raw); {
-		if at+12 > len(raw) {
-			return n, fmt.Errorf("%s: %d bytes are left over", path, len(raw)-at)
+	defer f.Close()
+	r := bufio.NewReaderSize(f, 1<<20)
+	for at := 0; ; {
+		head, err := r.Peek(8)
+		if err == io.EOF && len(head) == 0 {
+			return n, nil
 		}
-		kind, size := binary.LittleEndian.Uint32(raw[at:]), int(binary.LittleEndian.Uint32(raw[at+4:]))
-		if size < 12 || size%4 != 0 || at+size > len(raw) || int(binary.LittleEndian.Uint32(raw[at+size-4:])) != size {
+		if err != nil {
+			return n, fmt.Errorf("%s: %d bytes are left over", path, len(head))
+		}
+		kind, size := binary.LittleEndian.Uint32(head), int(binary.LittleEndian.Uint32(head[4:]))
+		block, err := r.Peek(min(size, r.Size()))
+		if size < 12 || size%4 != 0 || err != nil || len(block) != size || int(binary.LittleEndian.Uint32(block[size-4:])) != size {
 			return n, fmt.Errorf("%s: no whole block at byte %d", path, at)
 		}
 		if kind == 6 { // enhanced packet block
 			n++
 		}
 		at += size
+		if _, err := r.Discard(size); err != nil {
+			return n, err
+		}
 	}
-	return n, nil
 }

@@ -22,6 +22,7 @@ type Farm struct {
 	Instances int
 	First     int           // packets that each gives as soon as it captures
 	Last      int           // and when it is asked to end
+	Size      int           // of each; 0 means 100 bytes
 	Delay     time.Duration // of every byte on its way, in each direction
 	User      ssh.PublicKey // who may log in
 
@@ -77,14 +78,18 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 	fmt.Fprintf(s.Stderr, "@sshpcap clock %d.%09d\n@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n",
 		now.Unix(), now.Nanosecond(), s.Connection)
 	nano := strings.Contains(s.Command, "--time-stamp-precision=nano")
-	out := bufio.NewWriter(s.Stdout)
+	out := bufio.NewWriterSize(s.Stdout, 32<<10)
 	out.Write(header(nano))
-	writePackets(out, f.First, nano)
+	size := f.Size
+	if size == 0 {
+		size = packetSize
+	}
+	writePackets(out, f.First, size, nano)
 	if out.Flush() != nil {
 		return 1
 	}
 	io.Copy(io.Discard, s.Stdin) // signs of life, until its end
-	writePackets(out, f.Last, nano)
+	writePackets(out, f.Last, size, nano)
 	if out.Flush() != nil {
 		return 1
 	}
@@ -107,8 +112,8 @@ func header(nano bool) []byte {
 }
 
 // writePackets leaves the error to the writer's Flush.
-func writePackets(w io.Writer, n int, nano bool) {
-	var p [16 + packetSize]byte
+func writePackets(w io.Writer, n, size int, nano bool) {
+	p := make([]byte, 16+size)
 	for range n {
 		now := time.Now()
 		fraction := now.Nanosecond()
@@ -117,9 +122,9 @@ func writePackets(w io.Writer, n int, nano bool) {
 		}
 		binary.LittleEndian.PutUint32(p[0:], uint32(now.Unix()))
 		binary.LittleEndian.PutUint32(p[4:], uint32(fraction))
-		binary.LittleEndian.PutUint32(p[8:], packetSize)
-		binary.LittleEndian.PutUint32(p[12:], packetSize)
-		w.Write(p[:])
+		binary.LittleEndian.PutUint32(p[8:], uint32(size))
+		binary.LittleEndian.PutUint32(p[12:], uint32(size))
+		w.Write(p)
 	}
 }
 
