@@ -107,8 +107,9 @@ type nowhere struct{}
 
 func (nowhere) WriteRun(_ SourceID, _ *Batch, recs []Record) (int, error) { return len(recs), nil }
 
+// What a packet costs grows with the logarithm of the number of streams.
 func BenchmarkMerger(b *testing.B) {
-	for _, k := range []int{2, 16, 128, 1024} {
+	for _, k := range []int{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024} {
 		b.Run(fmt.Sprint(k), func(b *testing.B) {
 			streams := traffic(k, 100, 16<<20)
 			var batches [][]*Batch
@@ -125,6 +126,13 @@ func BenchmarkMerger(b *testing.B) {
 			for b.Loop() {
 				mergeBatches(b, batches, nowhere{})
 			}
+			packets := 0
+			for _, list := range batches {
+				for _, batch := range list {
+					packets += len(batch.Records)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*packets), "ns/packet")
 		})
 	}
 }
