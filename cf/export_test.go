@@ -2,6 +2,7 @@ package cf
 
 import (
 	"context"
+	"net/http"
 	"time"
 )
 
@@ -37,6 +38,9 @@ func (c *Client) Renewing() bool {
 	defer c.tokens.mu.Unlock()
 	return c.tokens.renewal != nil
 }
+
+// SetTransport makes something else of requests than traffic.
+func SetTransport(c *Client, f http.RoundTripper) { c.http.Transport = f }
 
 // Redact is redact, with secrets to look for.
 func Redact(text string, all ...string) string {

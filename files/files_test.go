@@ -404,6 +404,10 @@ func FuzzMerge(f *testing.F) {
 	f.Add(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), false)
 	f.Add(pcapng(binary.BigEndian, "eth0", 0x80|33, 1<<33, 5, three), true)
 	f.Add(gzipped(pcap(binary.LittleEndian, false, three)), false)
+	f.Add(zstdOf(20, pcap(binary.LittleEndian, false, three)), true)
+	f.Add(append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), ngInterfaces(3, 9)...), true)
+	f.Add(append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), ngBlock(binary.LittleEndian, 4, make([]byte, 8))...), false)
+	f.Add(append(pcapng(binary.BigEndian, "eth0", 9, 1e9, 0, three), ngBlock(binary.BigEndian, 10, make([]byte, 12))...), false)
 	f.Fuzz(func(t *testing.T, content []byte, twice bool) {
 		dir := t.TempDir()
 		cfg := files.Config{Inputs: []string{write(t, dir, "in", content)}, Path: filepath.Join(dir, "out")}

@@ -56,6 +56,7 @@ func FuzzReader(f *testing.F) {
 		}
 		back := le.header(uint32(h.LinkType), snaplen)
 		for _, s := range want {
+			s.origLen = max(s.origLen, uint32(len(s.data)))
 			back = le.record(back, s)
 		}
 		if !bytes.Equal(out.Bytes(), back) {
@@ -69,6 +70,13 @@ func readerSeeds() [][]byte {
 	for _, f := range forms {
 		all := f.stream(samples(5))
 		seeds = append(seeds, all, all[:len(all)-3], append(bytes.Clone(all), bytes.Repeat([]byte{255}, 20)...))
+	}
+	for _, link := range []byte{123, 144, 177, 196, 197, 201, 204, 209, 245, 254} {
+		p := forms[0].header(uint32(link), 262144)
+		for _, s := range []sample{{1, make([]byte, 40), 40}, {2, []byte{1}, 0}} {
+			p = forms[0].record(p, s)
+		}
+		seeds = append(seeds, p)
 	}
 	return append(seeds, nil, []byte("Last login: Mon"), []byte("\x0a\x0d\x0d\x0a\x1c\x00\x00\x00"))
 }
@@ -116,6 +124,7 @@ func reference(in []byte) ([]sample, error) {
 		return nil, errNonsense
 	}
 	order, unit := f.order.(interface{ Uint32([]byte) uint32 }), int64(1000)
+	link := LinkType(order.Uint32(in[20:]))
 	if f.nano {
 		unit = 1
 	}
@@ -130,6 +139,9 @@ func reference(in []byte) ([]sample, error) {
 		}
 		if int(n) > len(in)-recordHeader {
 			return out, ErrTruncated
+		}
+		if !link.Fits(in[recordHeader : recordHeader+n]) {
+			return out, errNonsense
 		}
 		out = append(out, sample{int64(sec)*1e9 + int64(sub)*unit, in[recordHeader : recordHeader+n], order.Uint32(in[12:])})
 		in = in[recordHeader+n:]

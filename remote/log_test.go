@@ -229,6 +229,8 @@ func FuzzLog(f *testing.F) {
 	f.Add([]byte(started+"Packets received/dropped on interface '': 1/99999999999999999999999 (pcap:"), 137, 9)
 	f.Add([]byte(cfStarted+cfError(`"a \"\x1b\" b"`)+"time= level=\"\"x msg= = ==\n"), 1, 5)
 	f.Add([]byte(cfStarted+"flag provided but not defined: -x\n"), 2, 4)
+	f.Add([]byte("@sshpcap clock 1795336800.123456789\n@sshpcap clock 999999999999999999.-00000001\n@sshpcap host a b\n@sshpcap nohelper\n"), 1, 2)
+	f.Add([]byte("@sshpcap helper /x; reboot #\x1b[2J\u202e\n@sshpcap start sudo\nsudo: a password is required\n"), 1, 2)
 	f.Fuzz(func(t *testing.T, text []byte, status, n int) {
 		l := logged(string(text), max(n, 1))
 		whole := logged(string(text), 1<<20)
@@ -241,6 +243,9 @@ func FuzzLog(f *testing.F) {
 		}
 		if cap(l.line) > 2*maxLine {
 			t.Errorf("keeps %d bytes", cap(l.line))
+		}
+		if !r.Clock.IsZero() && (r.Clock.Unix() <= 0 || r.Clock.Unix() >= 1<<48) {
+			t.Errorf("the clock is %v", r.Clock)
 		}
 		if f := l.Failure(status); f != nil {
 			checkFailure(t, f)

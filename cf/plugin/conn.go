@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // How long cf is waited for, whatever the context allows.
@@ -144,9 +145,23 @@ func explain(method string, err error) error {
 // secret is what looks like a token: UAA likes to quote the one that it refuses.
 var secret = regexp.MustCompile(`eyJ[\w.-]+|[\w-]{30,}`)
 
-// printable makes one line of what cf says, without secrets.
+// printable makes one line of what cf says, which may be words of the platform's, without secrets.
 func printable(words string) string {
-	return secret.ReplaceAllString(strings.Join(strings.Fields(words), " "), "…")
+	const most = 1000
+	words = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(words, "?"))
+	words = secret.ReplaceAllString(strings.Join(strings.Fields(words), " "), "…")
+	if len(words) > most {
+		words = strings.ToValidUTF8(words[:most], "") + "…"
+	}
+	return words
 }
 
 // watched is a connection that tells when nothing more will come.

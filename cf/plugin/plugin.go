@@ -55,7 +55,7 @@ func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.Problem
 	}
-	return e.Problem + ": " + e.Err.Error()
+	return e.Problem + ": " + printable(e.Err.Error())
 }
 
 // Hint is what to do about it.
