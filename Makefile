@@ -27,11 +27,12 @@ unit: ## run the unit tests, with the race detector
 e2e: build ## run the end-to-end tests of bin/sshpcap (root)
 	SSHPCAP=$(CURDIR)/bin/sshpcap $(GO) test -count=1 -parallel 8 -timeout 10m ./tests/...
 
-lint: ## check format, vet, staticcheck, direction of imports
+lint: ## check format, vet, staticcheck, direction of imports, known vulnerabilities
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt -w $$out" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) test -run 'TestImportDirection|TestOnlyCommandsTalk' ./tests
+	$(GO) test -run 'TestImportDirection|TestOnlyCommandsTalk|TestNoProgramIsRun|TestSecurityTable' ./tests
+	@GO='$(GO)' tests/vulncheck.sh
 
 demo: build ## capture on three built-in instances into demo.pcapng
 	bin/sshpcap demo --overwrite -o demo.pcapng

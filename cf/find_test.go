@@ -232,6 +232,15 @@ func TestTLS(t *testing.T) {
 	b.one(b.client(func(o *cf.Options) { o.RootCAs = b.Pool() }), "shop")
 }
 
+// TestSkipIsNotForTLS: whoever skips the check of SSH host keys has not said anything about TLS.
+func TestSkipIsNotForTLS(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, nil)
+	b.login(func(c *api.Config) { c.SSLDisabled = false })
+	_, err := b.find(b.client(func(o *cf.Options) { o.SkipHostValidation = true }), "shop")
+	b.wants(err, cf.KindUntrusted, "is not trusted")
+}
+
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, nil)

@@ -326,3 +326,21 @@ func TestFollowChangedHostKey(t *testing.T) {
 		t.Errorf("%d of %d packets of the other", r.written("good"), good.sent.Load())
 	}
 }
+
+// TestSkipSkipsNothingElse: with -k the login is what it was, and known_hosts learns nothing.
+func TestSkipSkipsNothingElse(t *testing.T) {
+	t.Parallel()
+	l, good := newLoopback(t), new(goodHelper)
+	server := &sshserver.Server{Handler: good.run, Password: "nobody knows"}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	l.add("stranger", server.Addr(), nil, "StrictHostKeyChecking accept-new")
+	c := l.capture("stranger", "-k", "-o", output(t, "a.pcapng"))
+	c.exit(patience, 1)
+	c.complaint("stranger", "login refused")
+	if known, err := os.ReadFile(filepath.Join(l.home, ".ssh", "known_hosts")); len(known) > 0 {
+		t.Errorf("known_hosts is %q, %v", known, err)
+	}
+}
