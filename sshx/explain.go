@@ -72,6 +72,10 @@ func (h *handshake) contextError(ctx context.Context, progress string) error {
 	if h.jump != nil && h.jump.ended() {
 		return h.jumpDied()
 	}
+	if progress == "" && h.jump != nil {
+		return &Error{Kind: KindTimeout, Hop: h.jumpName, Problem: fmt.Sprintf("has not connected on to %s within %s", h.e.addr(), shortTime(h.timeout)),
+			Tip: "check from there that the host can be reached, or allow more time with --connect-timeout", Err: errBudget}
+	}
 	if progress == "" {
 		return &Error{Kind: KindTimeout, Problem: fmt.Sprintf("no answer from port %d within %s", h.e.port(), shortTime(h.timeout)),
 			Tip: "check the address, the port and firewalls in between, or allow more time with --connect-timeout", Err: errBudget}

@@ -204,8 +204,8 @@ type hostile struct {
 
 // mostMemory bounds what sshpcap takes with --buffer 16MiB and two instances, whatever one of them sends: 48 MiB, and
 // 2 x (16 MiB; 12 MiB for each instance, which are SSH's window, what is on its way to be merged, and what is read; and
-// 32 MiB of late packets that are put in order). Twice, because Go collects garbage when there is as much of it as of the rest.
-const mostMemory = 192
+// 64 MiB for late packets that are put in order). Twice, because Go collects garbage when there is as much of it as of the rest.
+const mostMemory = 256
 
 // TestHostileInstance: one instance does its worst. Of another one every packet is in the file, which is valid; memory is
 // bounded; ^C ends the capture in time; nothing but characters reaches the terminal; and the user is told who did what.
@@ -342,5 +342,77 @@ func TestSkipSkipsNothingElse(t *testing.T) {
 	c.complaint("stranger", "login refused")
 	if known, err := os.ReadFile(filepath.Join(l.home, ".ssh", "known_hosts")); len(known) > 0 {
 		t.Errorf("known_hosts is %q, %v", known, err)
+	}
+}
+
+// TestHostileJump: a jump host that does its worst concerns who is behind it, and nobody else.
+func TestHostileJump(t *testing.T) {
+	t.Parallel()
+	opening := func(c *rawserver.Conn) bool { return c.Login() == nil }
+	for name, h := range map[string]struct {
+		raw  func(*rawserver.Conn)
+		says string
+	}{
+		"never an answer": {func(c *rawserver.Conn) { opening(c); c.Discard() }, "jump host evil"},
+		"refuses": {func(c *rawserver.Conn) {
+			if !opening(c) {
+				return
+			}
+			if _, err := c.Await(rawserver.MsgChannelOpen); err == nil {
+				c.Send(struct {
+					Channel, Reason uint32 `sshtype:"92"`
+					Text, Language  string
+				}{0, 2, "refused " + evil, ""})
+			}
+			c.Discard()
+		}, "jump host evil: cannot reach"},
+		"is no way to SSH": {func(c *rawserver.Conn) {
+			if !opening(c) {
+				return
+			}
+			if ch, err := c.Open(1 << 20); err == nil {
+				flood(enough>>2, func() (int, error) { return 16 << 10, c.Data(ch, []byte(strings.Repeat(evil, 500))) })
+			}
+			c.Discard()
+		}, "no SSH server"},
+		"takes nothing": {func(c *rawserver.Conn) {
+			if opening(c) {
+				c.Open(0)
+			}
+			c.Discard()
+		}, "within 3s"},
+		"plays the host": {func(c *rawserver.Conn) { // behind the jump it is itself
+			if !opening(c) {
+				return
+			}
+			if ch, err := c.Open(1 << 20); err == nil {
+				c.Data(ch, []byte("SSH-2.0-x\r\n"))
+				c.End(ch, rawserver.MsgChannelClose)
+			}
+			c.Discard()
+		}, "hung up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, good := newLoopback(t), new(goodHelper)
+			l.server("good", &sshserver.Server{Handler: good.run})
+			l.raw("evil", h.raw)
+			l.server("bad", &sshserver.Server{Handler: new(goodHelper).run}, "ProxyJump evil")
+			file := output(t, "a.pcapng")
+			c := l.capture("good", "bad", "-o", file, "--connect-timeout", "3s", "--grace", "2s")
+			memory := peak(c)
+			c.ready()
+			bed.WaitFor(t, patience, "the good one is captured on and the bad one is told", func() bool {
+				return good.sent.Load() > 100 && tells(c.stderr.String(), []string{h.says})
+			})
+			c.interrupt(3)
+			printable(t, "stderr", c.stderr.String())
+			if memory() > mostMemory {
+				t.Errorf("it took %d MiB of memory", memory())
+			}
+			if r := c.check(file); r.written("good") != uint64(good.sent.Load()) || r.states() != "good=ok bad=failed" {
+				t.Errorf("%d of %d packets, %s", r.written("good"), good.sent.Load(), r.states())
+			}
+		})
 	}
 }

@@ -241,6 +241,36 @@ var hostiles = map[string]hostile{
 				Channel, More uint32 `sshtype:"93"`
 			}{ch, 1<<32 - 1})
 		}), says: []string{"connection lost", "window"}, state: "lost", told: true},
+	"data without regard to the window": {
+		raw: capturing(1<<20, func(c *rawserver.Conn, ch uint32) {
+			records := []byte(strings.Repeat(pcapRecord(time.Now(), strings.Repeat("b", 1000)), 31))
+			flood(enough, func() (int, error) { return len(records), c.Data(ch, records) })
+		}), says: []string{""}, state: "lost|cut"},
+	"data of no kind": {
+		raw: capturing(1<<20, func(c *rawserver.Conn, ch uint32) {
+			flood(enough, func() (int, error) { return 32 << 10, c.Extended(ch, 7, make([]byte, 32<<10)) })
+		}), says: []string{"did not end in time"}, state: "cut"},
+	"pings without end": {
+		raw: capturing(1<<20, func(c *rawserver.Conn, _ uint32) {
+			flood(enough>>2, func() (int, error) {
+				return 8 << 10, c.Send(struct {
+					Data []byte `sshtype:"192"`
+				}{make([]byte, 8<<10)})
+			})
+		}), says: []string{"did not end in time"}, state: "cut"},
+	"evil farewell while it captures": {
+		raw: capturing(1<<20, func(c *rawserver.Conn, _ uint32) {
+			c.Send(struct {
+				Reason         uint32 `sshtype:"1"`
+				Text, Language string
+			}{11, "farewell " + evil, ""})
+		}), says: []string{"farewell"}, state: "lost", told: true},
+	"coming and going": {
+		handler: func(s *sshserver.Session) int {
+			io.WriteString(s.Stderr, introduction(time.Now()))
+			io.WriteString(s.Stdout, pcapHeader(262144, 1)+pcapRecord(time.Now(), "badbadbadbadbad")+evil)
+			return sshserver.NoStatus
+		}, says: []string{"bad"}, state: "lost", args: []string{"--follow"}},
 	"a message for no channel": {
 		raw:  capturing(1<<20, func(c *rawserver.Conn, ch uint32) { c.Data(ch+1000, []byte("x")) }),
 		says: []string{"connection lost", "channel"}, state: "lost", told: true},

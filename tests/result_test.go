@@ -134,7 +134,7 @@ func (c *client) check(file string) report {
 			if i.State == "ok" && f.Captured != nil && *f.Captured != f.Received {
 				c.t.Errorf("%s: its helper captured %d, %d received", f.Name, *f.Captured, f.Received)
 			}
-			if f.Written > 0 && f.First > f.Last {
+			if first, last := moment(c.t, f.First), moment(c.t, f.Last); f.Written > 0 && first.After(last) {
 				c.t.Errorf("%s: first %s is after last %s", f.Name, f.First, f.Last)
 			}
 		}
@@ -159,6 +159,17 @@ func (c *client) check(file string) report {
 		}
 	}
 	return r
+}
+
+// moment is a time of a report; zero where there is none.
+func moment(t testing.TB, text string) (at time.Time) {
+	t.Helper()
+	if text != "" {
+		if err := at.UnmarshalText([]byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+	return at
 }
 
 // capinfos checks that a file has whole records, counts them and says whether they are in strict time order.
