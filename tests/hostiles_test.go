@@ -383,7 +383,7 @@ var hostiles = map[string]hostile{
 		}), says: []string{"did not end in time"}, state: "cut", format: "pcap"},
 	"empty packets without end": {
 		handler: gives(1, func(w io.Writer) error {
-			flood(64<<20, func() (int, error) {
+			flood(8<<20, func() (int, error) {
 				return wrote(w, strings.Repeat(recordHeader(uint32(time.Now().Unix()), 0, 0, 0), 1000))
 			})
 			return nil
