@@ -107,7 +107,7 @@ func TestOnlyText(t *testing.T) {
 	const evil = "\x1b]0;pwned\x07\x1b[2J\u009b31m\u202etxt.exe\x00\r\b\u2028\xff"
 	s := new(screen)
 	d := &display{w: s, progress: new(capture.Progress), stop: make(chan struct{})}
-	session := &session{display: d}
+	session := &session{display: d, connected: func() {}}
 	for kind := capture.Ready; kind <= capture.Left; kind++ {
 		session.tell(capture.Event{Kind: kind, Instance: "a" + evil, Err: &usageError{"é" + evil, "hint" + evil + "\nsecond line"}, Text: evil})
 	}
