@@ -202,10 +202,8 @@ type hostile struct {
 	most    int // MiB of memory; 0 = mostMemory
 }
 
-// mostMemory bounds what sshpcap takes with --buffer 16MiB and two instances, whatever one of them sends: 48 MiB, and
-// 2 x (16 MiB; 12 MiB for each instance, which are SSH's window, what is on its way to be merged, and what is read; and
-// 64 MiB for late packets that are put in order). Twice, because Go collects garbage when there is as much of it as of the rest.
-const mostMemory = 256
+// mostMemory is what sshpcap may take with --buffer 16MiB, whatever an instance sends: that and 128 MiB.
+const mostMemory = 16 + 128
 
 // TestHostileInstance: one instance does its worst. Of another one every packet is in the file, which is valid; memory is
 // bounded; ^C ends the capture in time; nothing but characters reaches the terminal; and the user is told who did what.
