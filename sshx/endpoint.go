@@ -59,7 +59,8 @@ type Endpoint struct {
 	NoShare   bool
 	ShareName string
 
-	explicit []string // the Identities that the user named, not ssh_config: they must be readable
+	elder    <-chan struct{} // closed when the connection ends that this is a further one beside; nil for the first
+	explicit []string        // the Identities that the user named, not ssh_config: they must be readable
 }
 
 func (e *Endpoint) port() int {

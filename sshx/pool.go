@@ -16,7 +16,10 @@ type pool struct {
 // flight is a connection from the moment somebody wants it: being dialled, up, or dead. It lives as long as it has users.
 type flight struct {
 	key    string // "" is not shared
+	e      Endpoint
 	users  int
+	more   *flight            // a further connection for what this one has no room for; nil = none
+	elder  *flight            // whose further connection this is
 	cancel context.CancelFunc // ends the dialling
 	landed chan struct{}      // closed by the dialling goroutine when t and err are set
 	t      *transport
@@ -29,18 +32,7 @@ func (d *Dialer) acquire(ctx context.Context, e Endpoint) (*flight, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, contextError(ctx)
 	}
-	f := d.board(ctx, e)
-	select {
-	case <-f.landed:
-	case <-ctx.Done():
-		d.release(f)
-		return nil, contextError(ctx)
-	}
-	if f.err != nil {
-		d.release(f)
-		return nil, f.err
-	}
-	return f, nil
+	return d.landing(ctx, d.board(ctx, e))
 }
 
 // board joins the flight to e, or starts one.
@@ -53,19 +45,57 @@ func (d *Dialer) board(ctx context.Context, e Endpoint) *flight {
 		f.users++
 		return f
 	}
-	dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{key: key, users: 1, cancel: cancel, landed: make(chan struct{})}
+	f := d.launch(ctx, e, key)
 	if key != "" {
 		if p.flights == nil {
 			p.flights = map[string]*flight{}
 		}
 		p.flights[key] = f
 	}
+	return f
+}
+
+// launch starts to dial.
+func (d *Dialer) launch(ctx context.Context, e Endpoint, key string) *flight {
+	dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f := &flight{key: key, e: e, users: 1, cancel: cancel, landed: make(chan struct{})}
 	go func() {
 		defer close(f.landed)
 		f.t, f.err = d.dialPath(dialCtx, e)
 	}()
 	return f
+}
+
+// further gives a further connection to where f leads, dialling it if there is none. Who holds it holds f, too.
+func (d *Dialer) further(ctx context.Context, f *flight) (*flight, error) {
+	p := &d.state.pool
+	p.mu.Lock()
+	next := f.more
+	if next != nil && next.usable() {
+		next.users++
+	} else {
+		e := f.e
+		e.elder = f.t.done
+		next = d.launch(ctx, e, "")
+		f.more, next.elder = next, f
+	}
+	p.mu.Unlock()
+	return d.landing(ctx, next)
+}
+
+// landing waits for a connection that the caller uses.
+func (d *Dialer) landing(ctx context.Context, f *flight) (*flight, error) {
+	select {
+	case <-f.landed:
+	case <-ctx.Done():
+		d.release(f)
+		return nil, contextError(ctx)
+	}
+	if f.err != nil {
+		d.release(f)
+		return nil, f.err
+	}
+	return f, nil
 }
 
 // usable says whether somebody may join: not when the dialling failed or the connection died.
@@ -89,6 +119,9 @@ func (d *Dialer) release(f *flight) {
 	last := f.users == 0
 	if last && p.flights[f.key] == f {
 		delete(p.flights, f.key)
+	}
+	if last && f.elder != nil && f.elder.more == f {
+		f.elder.more = nil
 	}
 	p.mu.Unlock()
 	if !last {

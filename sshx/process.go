@@ -15,9 +15,12 @@ import (
 
 // Conn is one caller's hold on a connection. Its methods may be called at the same time.
 type Conn struct {
-	d      *Dialer
-	f      *flight
-	closed sync.Once
+	d *Dialer
+	f *flight
+
+	mu     sync.Mutex
+	more   []*flight // further connections, for processes that the first one had no room for
+	closed bool
 }
 
 // Done is closed when the connection is dead.
@@ -54,7 +57,17 @@ func (t *transport) first() *transport {
 
 // Close gives up the hold. The connection, and with it every process on it, ends with its last holder.
 func (c *Conn) Close() error {
-	c.closed.Do(func() { c.d.release(c.f) })
+	c.mu.Lock()
+	closed, more := c.closed, c.more
+	c.closed, c.more = true, nil
+	c.mu.Unlock()
+	if closed {
+		return nil
+	}
+	for _, f := range more {
+		c.d.release(f)
+	}
+	c.d.release(c.f)
 	return nil
 }
 
@@ -78,9 +91,46 @@ type Process struct {
 	eofOnce sync.Once
 }
 
-// Start runs command, which the user's login shell gets as one string. ctx bounds the start only.
+// mostConnections bounds how many connections there are for the processes of one host.
+const mostConnections = 32
+
+// Start runs command, which the user's login shell gets as one string. ctx bounds the start only. When the server
+// allows no further session on a connection (MaxSessions), the process gets a further connection, which ends with this one.
 func (c *Conn) Start(ctx context.Context, command string) (*Process, error) {
-	t := c.f.t
+	f := c.f
+	for n := 1; ; n++ {
+		if n == mostConnections || !f.t.room.none() {
+			p, err := f.t.startWithin(ctx, command)
+			if _, full := errors.AsType[*fullError](err); !full || n == mostConnections {
+				return p, err
+			}
+		}
+		var err error
+		if f, err = c.further(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// further gives the connection after f. This Conn holds it once, however many processes use it.
+func (c *Conn) further(ctx context.Context, f *flight) (*flight, error) {
+	next, err := c.d.further(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	held := c.closed || slices.Contains(c.more, next)
+	if !held {
+		c.more = append(c.more, next)
+	}
+	c.mu.Unlock()
+	if held {
+		c.d.release(next)
+	}
+	return next, nil
+}
+
+func (t *transport) startWithin(ctx context.Context, command string) (*Process, error) {
 	if t.abandoned.Load() >= mostAbandoned {
 		t.end(errUnended)
 		return nil, t.lost()
@@ -126,13 +176,19 @@ func (t *transport) lost() error {
 
 // start waits for the server at every step; the death of the connection ends it.
 func (t *transport) start(command string) (*Process, error) {
+	t.room.ask()
 	ch, reqs, err := t.conn.OpenChannel("session", nil)
 	if err != nil {
+		_, refused := errors.AsType[*ssh.OpenChannelError](err)
+		if t.room.refuse() && refused {
+			err = &fullError{err}
+		}
 		return nil, t.openError(err)
 	}
+	t.room.opened()
 	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), typing: make(chan struct{}, 1)}
 	p.Stdin, p.Stdout, p.Stderr = stdin{p}, newPump(p, ch, stdoutChunk), newPump(p, ch.Stderr(), stderrChunk)
-	if !t.group.run(func() { p.watch(reqs) }) {
+	if !t.group.run(func() { p.watch(reqs); t.room.ended() }) {
 		return nil, t.lost()
 	}
 	ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{command}))
@@ -147,6 +203,11 @@ func (t *transport) start(command string) (*Process, error) {
 	}
 	return p, nil
 }
+
+// fullError is the cause of a refusal of one session too many, where others are open.
+type fullError struct{ error }
+
+func (e *fullError) Unwrap() error { return e.error }
 
 func (t *transport) openError(err error) error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)

@@ -1,6 +1,7 @@
 package sshx_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -186,14 +188,56 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// Who wants more sessions than a server allows on one connection gets further ones; a server that allows none is not
+// asked again and again.
 func TestTooManySessions(t *testing.T) {
 	t.Parallel()
-	s := newSSHD(t, "MaxSessions 2")
-	c := dial(t, s.client(t), s.addr())
+	s := newSSHD(t) // MaxSessions 10
+	d := s.client(t)
+	c, other := dial(t, d, s.addr()), dial(t, d, s.addr())
+	const n = 30
+	processes := make([]*sshx.Process, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			var err error
+			if processes[i], err = []*sshx.Conn{c, other}[i%2].Start(within(t, testTime), "echo $SSH_CONNECTION; cat"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	used := map[string]int{}
+	for _, p := range processes {
+		all.Go(func() { io.Copy(io.Discard, p.Stderr) })
+		out := bufio.NewReader(p.Stdout)
+		line, _ := out.ReadString('\n')
+		all.Go(func() { io.Copy(io.Discard, out) })
+		used[line]++
+	}
+	if len(used) != 3 {
+		t.Errorf("30 sessions on %d connections: %v", len(used), used)
+	}
+	s.log.exactly(t, "Accepted publickey", 3)
+	processes[0].Stdin.Close() // makes room for one more, wherever it was
+	if err := processes[0].Wait(); err != nil {
+		t.Error(err)
+	}
 	begin(t, c, "cat")
-	begin(t, c, "cat")
+	c.Close()
+	output(t, other, "true")
+	other.Close()
+	all.Wait() // all streams have ended
+	s.log.waitFor(t, "Connection closed by", 3)
+
+	none := newSSHD(t, "MaxSessions 0")
+	c = dial(t, none.client(t), none.addr())
 	_, err := c.Start(within(t, 5*time.Second), "cat")
 	wantError(t, err, sshx.KindTooManySessions, "no further session", "MaxSessions")
+	none.log.exactly(t, "Accepted publickey", 1)
 }
 
 func TestStartCancelled(t *testing.T) {

@@ -26,6 +26,8 @@ type transport struct {
 	done chan struct{} // closed by end
 	once sync.Once
 	err  error // why it ended; set before done is closed
+
+	room room
 }
 
 // group holds the goroutines of a direct connection and of all that run through it. They can be counted on to end only
@@ -56,6 +58,7 @@ func (g *group) wait() {
 // newTransport takes over a connection after the handshake.
 func newTransport(e *Endpoint, sock *socket, c *clientConn, jump *transport, jumpName string, g *group) *transport {
 	t := &transport{conn: c.conn, sock: sock, jump: jump, jumpName: jumpName, group: g, done: make(chan struct{})}
+	t.room.settled.L = &t.room.mu
 	g.run(func() { t.watch(c, e) })
 	return t
 }
@@ -63,7 +66,7 @@ func newTransport(e *Endpoint, sock *socket, c *clientConn, jump *transport, jum
 // watch refuses what the server asks for, asks for signs of life, and waits for the connection to die. It is one
 // goroutine, for there may be a thousand connections, and does not write itself: on a dead link that may block.
 func (t *transport) watch(c *clientConn, e *Endpoint) {
-	chans, reqs := c.chans, c.reqs
+	chans, reqs, elder := c.chans, c.reqs, e.elder
 	answered := make(chan struct{}, 1) // got one by each answer that is out
 	pulse := t.newPulse(e)
 	defer pulse.stop()
@@ -94,6 +97,10 @@ func (t *transport) watch(c *clientConn, e *Endpoint) {
 			continue
 		case <-pulse.beat:
 			pulse.check()
+			continue
+		case <-elder: // whoever connects again does so for all
+			t.end(errors.New("another connection to the host was lost"))
+			elder = nil
 			continue
 		}
 		answering = t.group.run(func() { answer(); answered <- struct{}{} })
