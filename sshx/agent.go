@@ -2,8 +2,12 @@ package sshx
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -42,7 +46,39 @@ func (l *login) candidates() []*candidate {
 	for _, path := range l.e.DefaultIdentities {
 		list = append(list, l.ofFile(path, inAgent)...)
 	}
-	return unique(list)
+	return l.bestFirst(unique(list))
+}
+
+// bestFirst puts that key first which has let us in before, of the same candidates for the same user of the same server:
+// each other one that is offered counts there as a failure.
+func (l *login) bestFirst(list []*candidate) []*candidate {
+	best := l.d.init().accepted.key(l.e)
+	i := slices.IndexFunc(list, func(c *candidate) bool { return c.pub != nil && string(c.pub.Marshal()) == best })
+	if i <= 0 {
+		return list
+	}
+	return slices.Insert(slices.Delete(slices.Clone(list), i, i+1), 0, list[i])
+}
+
+// accepted remembers which key a server takes.
+type accepted struct {
+	mu   sync.Mutex
+	keys map[string]string
+}
+
+func (a *accepted) key(e *Endpoint) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keys[e.login()]
+}
+
+func (a *accepted) note(e *Endpoint, key ssh.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.keys == nil {
+		a.keys = map[string]string{}
+	}
+	a.keys[e.login()] = string(key.Marshal())
 }
 
 // unique leaves out public keys that come again.
@@ -119,7 +155,7 @@ func (l *login) agentSigners() []ssh.Signer {
 	if l.e.Agent == "" {
 		return nil
 	}
-	conn, err := (&net.Dialer{}).DialContext(l.ctx, "unix", l.e.Agent)
+	conn, err := dialAgent(l.ctx, l.e.Agent)
 	if err != nil {
 		return nil
 	}
@@ -129,6 +165,16 @@ func (l *login) agentSigners() []ssh.Signer {
 		return nil
 	}
 	return signers
+}
+
+// dialAgent waits for a place where many ask the agent at once: it has a queue for them that is soon full.
+func dialAgent(ctx context.Context, path string) (net.Conn, error) {
+	for try := 1; ; try++ {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) || backOff(ctx, try) != nil {
+			return conn, err
+		}
+	}
 }
 
 // agentName is the key's comment, which most often is the name of its file.

@@ -229,6 +229,9 @@ func (a *attempt) shake() clientConn {
 	config.AuthCallback = a.login.next
 	var c clientConn
 	c.conn, c.chans, c.reqs, c.err = ssh.NewClientConn(a.sock, a.e.addr(), config)
+	if c.err == nil && a.login.several && a.login.offered != nil {
+		a.d.state.accepted.note(a.e, a.login.offered)
+	}
 	return c
 }
 

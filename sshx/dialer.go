@@ -55,6 +55,7 @@ type state struct {
 	limits   limiters
 	backlog  backlog
 	keys     keyring
+	accepted accepted
 	hosts    hostKeys
 	asking   chan struct{} // holds one token; whoever has it may call Prompt
 	warnedMu sync.Mutex

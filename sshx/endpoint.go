@@ -112,6 +112,11 @@ func (e *Endpoint) key() string {
 	return b.String()
 }
 
+// login is the same for those who log in as the same user of the same server with the same keys.
+func (e *Endpoint) login() string {
+	return fmt.Sprintf("%s %q %q %q %t %q", e.path(), e.User, e.Identities, e.DefaultIdentities, e.IdentitiesOnly, e.Agent)
+}
+
 // path names the server as seen through its jumps: connections with the same path land on the same sshd.
 func (e *Endpoint) path() string {
 	var b strings.Builder

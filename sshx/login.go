@@ -24,6 +24,8 @@ type login struct {
 	begun   bool
 	given   []ssh.AuthMethod // of Endpoint.Auth
 	keys    []*candidate
+	offered ssh.PublicKey // last
+	several bool          // there were others
 	loaded  bool
 	asked   int
 	posed   int // questions that the server has asked
@@ -89,6 +91,7 @@ func (l *login) nextKey() ssh.AuthMethod {
 	if !l.loaded {
 		l.loaded = true
 		l.keys = l.candidates()
+		l.several = len(l.keys) > 1
 	}
 	for len(l.keys) > 0 {
 		c := l.keys[0]
@@ -96,7 +99,7 @@ func (l *login) nextKey() ssh.AuthMethod {
 		if c.pub == nil && !l.reveal(c) {
 			continue
 		}
-		l.tried = append(l.tried, c.name)
+		l.tried, l.offered = append(l.tried, c.name), c.pub
 		return ssh.PublicKeys(offer{l, c})
 	}
 	return nil
@@ -170,6 +173,7 @@ func (l *login) nextPassword(allowed []string) ssh.AuthMethod {
 	if l.d.Prompt == nil || l.asked == passwordTries {
 		return nil
 	}
+	l.offered = nil
 	who := fmt.Sprintf("%s@%s", oneLine(l.e.User), oneLine(l.e.name()))
 	if _, host, ok := strings.Cut(l.e.name(), "@"); ok {
 		who = fmt.Sprintf("%s@%s", oneLine(l.e.User), oneLine(host))
