@@ -218,6 +218,9 @@ func (cfg Config) check() error {
 	if least := int64(leastFile + cfg.streams()*leastInterface); cfg.MaxSize > 0 && cfg.MaxSize < least {
 		return &Error{Problem: fmt.Sprintf("a file of %d bytes has no room for packets", cfg.MaxSize), Tip: fmt.Sprintf("give --max-size at least %d", least), Usage: true}
 	}
+	if err := cfg.checkOpenFiles(); err != nil {
+		return err
+	}
 	seen := make(map[string]bool)
 	for _, in := range cfg.Instances {
 		if seen[in.Name] {

@@ -12,6 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mostOpen is how many files and connections may be open at once, if that is known. Go raises the soft limit to the hard
+// one by itself.
+func mostOpen() (n int, known bool) {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 0, false
+	}
+	return int(min(limit.Cur, 1<<30)), true
+}
+
 // writable says whether files can be created in a directory.
 func writable(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {

@@ -29,7 +29,9 @@ type output struct {
 	pending bool      // an interface was added and is not flushed yet
 	order   order
 	sources int
-	numbers map[*source]int // of the interfaces
+
+	expected int             // sources that were asked for
+	numbers  map[*source]int // of the interfaces
 }
 
 // unnamed is an instance whose names wait for all interfaces: reordercap knows only those before the first other block.
@@ -50,7 +52,7 @@ func (o *output) writeNames() error {
 }
 
 func newOutput(f *file, cfg Config, header merge.Header) *output {
-	o := &output{file: f, cfg: &cfg, header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder(), numbers: make(map[*source]int)}
+	o := &output{file: f, cfg: &cfg, expected: cfg.streams(), header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder(), numbers: make(map[*source]int)}
 	if cfg.Output.Format == Pcap {
 		o.pcap = merge.NewPcap(f, header)
 		return o
@@ -260,7 +262,7 @@ func (o *output) cost(rec merge.Record) int64 {
 // comment of the next one of src.
 func (o *output) reserve(src *source) int64 {
 	n := int64(o.sources) * pcapngFinalSize
-	if late := o.cfg.streams() - o.sources; o.pcapng != nil && late > 0 {
+	if late := o.expected - o.sources; o.pcapng != nil && late > 0 {
 		n += int64(late) * leastInterface // for those that are still to come
 	}
 	if src.gap != nil {

@@ -171,7 +171,7 @@ func (l *login) agentSigners() []ssh.Signer {
 func dialAgent(ctx context.Context, path string) (net.Conn, error) {
 	for try := 1; ; try++ {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-		if !errors.Is(err, syscall.EAGAIN) || backOff(ctx, try) != nil {
+		if !errors.Is(err, syscall.EAGAIN) && !noFileFree(err) || backOff(ctx, try) != nil {
 			return conn, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -169,6 +170,9 @@ func (h *handshake) connect(ctx context.Context) (net.Conn, error) {
 		dial = (&net.Dialer{}).DialContext
 	}
 	conn, err := dial(ctx, "tcp", h.e.addr())
+	for try := 1; noFileFree(err) && backOff(ctx, try) == nil; try++ {
+		conn, err = dial(ctx, "tcp", h.e.addr())
+	}
 	if err == nil {
 		return conn, nil
 	}
@@ -182,6 +186,11 @@ func (h *handshake) connect(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	return nil, h.explainConnect(err)
+}
+
+// noFileFree says whether a descriptor was lacking. Where many log in at once, some have one for a moment only.
+func noFileFree(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // connectThrough asks the jump host to connect. When ctx ends first, the jump host's answer is waited for in the group.

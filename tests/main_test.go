@@ -8,12 +8,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/sshpcap/sshpcap/tests/farm"
 )
 
 // binary is the program under test: $SSHPCAP, or built here.
 var binary string
 
 func TestMain(m *testing.M) {
+	if farm.Serve() {
+		return // a process that a test has launched
+	}
 	os.Exit(testMain(m))
 }
 

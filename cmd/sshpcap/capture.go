@@ -102,7 +102,8 @@ type session struct {
 	ready   func(instances int) string // what is said when all capture; nil = the usual
 	report  string                     // where the final report goes as JSON; "" = nowhere
 
-	connected func() // to be called when the instances are
+	connected func()          // to be called when the instances are
+	hinted    map[string]bool // hints that were given
 }
 
 // newSession checks what can be said before anything connects.
@@ -254,7 +255,7 @@ func (s *session) tell(e capture.Event) {
 		s.display.restart()
 		s.display.line("%s", s.readyText(e.Ready))
 	case capture.Failed, capture.Lost:
-		s.display.problem(func(w io.Writer) { printError(w, fmt.Errorf("%s: %w", e.Instance, e.Err)) })
+		s.display.problem(func(w io.Writer) { s.printProblem(w, fmt.Errorf("%s: %w", e.Instance, e.Err)) })
 	case capture.Joined:
 		s.display.line("+ %s", e.Instance)
 	case capture.Left:
@@ -264,6 +265,20 @@ func (s *session) tell(e capture.Event) {
 	case capture.Stopping:
 		s.display.line("Stopping, press ^C again not to wait")
 	}
+}
+
+// printProblem is printError, but gives each hint once: the same may be wrong with a thousand instances.
+func (s *session) printProblem(w io.Writer, err error) {
+	hint := hintOf(err)
+	if s.hinted[hint] {
+		fmt.Fprintf(w, "sshpcap: %v\n", err)
+		return
+	}
+	if s.hinted == nil {
+		s.hinted = make(map[string]bool)
+	}
+	s.hinted[hint] = true
+	printError(w, err)
 }
 
 func (s *session) readyText(n int) string {

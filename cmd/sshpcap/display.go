@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -163,6 +164,8 @@ func (d *display) report(write func(io.Writer)) {
 
 // problem writes what must be seen, even with --quiet.
 func (d *display) problem(write func(io.Writer)) {
+	var text bytes.Buffer // in one piece: the table of a thousand instances has more cells than texts may wait
+	write(plain{&text})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.asked != "" {
@@ -170,8 +173,7 @@ func (d *display) problem(write func(io.Writer)) {
 	} else {
 		d.clear()
 	}
-	write(plain{d.w})
-	fmt.Fprint(d.w, d.asked)
+	fmt.Fprintf(d.w, "%s%s", text.Bytes(), d.asked)
 }
 
 func (d *display) clear() {

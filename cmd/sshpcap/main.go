@@ -100,10 +100,18 @@ func (e *usageError) Hint() string  { return e.hint }
 func printError(w io.Writer, err error) {
 	w = plain{w}
 	fmt.Fprintf(w, "sshpcap: %v\n", err)
-	var hinter interface{ Hint() string }
-	if errors.As(err, &hinter) && hinter.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", hinter.Hint())
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
 	}
+}
+
+// hintOf is what an error says to do; "" when it says nothing.
+func hintOf(err error) string {
+	var hinter interface{ Hint() string }
+	if !errors.As(err, &hinter) {
+		return ""
+	}
+	return hinter.Hint()
 }
 
 func programVersion() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,5 +105,54 @@ func TestTable(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, b.String())
 		}
+	}
+}
+
+// Of a thousand instances the table shows those with problems and the busiest, and the others in one line.
+func TestLongTable(t *testing.T) {
+	var report capture.Report
+	dropped := int64(7)
+	for i := range 1000 {
+		in := capture.InstanceReport{Name: fmt.Sprintf("i%03d", i), State: capture.OK,
+			Interfaces: []capture.InterfaceReport{{Received: int64(i), Written: int64(i), Bytes: int64(100 * i)}}}
+		switch i {
+		case 3:
+			in.State, in.Problem = capture.LostState, "connection lost"
+		case 5:
+			in.Interfaces[0].Dropped = &dropped
+		}
+		report.Instances = append(report.Instances, in)
+	}
+	var b strings.Builder
+	printTable(&b, report)
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if len(lines) != 1+mostRows+1 {
+		t.Fatalf("%d lines:\n%s", len(lines), &b)
+	}
+	for i, want := range map[int]string{1: "i003 ", 2: "i005 ", 3: "i952 ", mostRows: "i999 ", mostRows + 1: "950 more  452,668 "} {
+		if !strings.HasPrefix(lines[i], want) {
+			t.Errorf("line %d is %q, want %q", i, lines[i], want)
+		}
+	}
+	for i := range report.Instances {
+		report.Instances[i].Interfaces[0].Dropped = &dropped
+	}
+	b.Reset()
+	printWarnings(&b, report)
+	if n := strings.Count(b.String(), "\n"); n != mostRows+1 || !strings.Contains(b.String(), "the like of 950 instances more") {
+		t.Errorf("%d lines:\n%s", n, &b)
+	}
+}
+
+// What is wrong with many instances in the same way is hinted at once.
+func TestHintsOnce(t *testing.T) {
+	s, out := new(session), new(screen)
+	s.display = &display{w: out}
+	for i := range 3 {
+		s.tell(capture.Event{Kind: capture.Failed, Instance: fmt.Sprint("web", i), Err: &capture.Error{Problem: "no", Tip: "do this"}})
+	}
+	s.tell(capture.Event{Kind: capture.Lost, Instance: "web3", Err: &capture.Error{Problem: "gone", Tip: "do that"}})
+	if want := "sshpcap: web0: no\nhint: do this\nsshpcap: web1: no\nsshpcap: web2: no\nsshpcap: web3: gone\nhint: do that\n"; out.String() != want {
+		t.Errorf("%q", out)
 	}
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -26,18 +30,67 @@ func (s *session) summarize(report capture.Report) {
 func printTable(w io.Writer, report capture.Report) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "INSTANCE\tPACKETS\tBYTES\tDROPPED\tLATE\tFIRST\tLAST\tEND")
-	for _, in := range report.Instances {
-		row := sum(in)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", in.Name, humanize.Comma(row.Written), humanize.Bytes(uint64(row.Bytes)),
-			number(row.Dropped), row.Late, clock(row.First), clock(row.Last), howItEnded(in))
+	shown, others := choose(report.Instances)
+	for _, in := range shown {
+		printRow(t, in.Name, sum(in.Interfaces), howItEnded(in))
+	}
+	if len(others) > 0 {
+		var interfaces []capture.InterfaceReport
+		for _, in := range others {
+			interfaces = append(interfaces, in.Interfaces...)
+		}
+		printRow(t, humanize.Comma(int64(len(others)))+" more", sum(interfaces), "stopped; --report FILE has them all")
 	}
 	t.Flush()
 }
 
-// sum adds up an instance's interfaces.
-func sum(in capture.InstanceReport) capture.InterfaceReport {
+func printRow(w io.Writer, name string, row capture.InterfaceReport, end string) {
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", name, humanize.Comma(row.Written), humanize.Bytes(uint64(row.Bytes)),
+		number(row.Dropped), row.Late, clock(row.First), clock(row.Last), end)
+}
+
+// mostRows is how long a table people look through. Of problems it shows all.
+const mostRows = 50
+
+// choose leaves out of a long table those that there is least to say of: which captured to the end, and gave the fewest
+// packets. The others stay in their order.
+func choose(all []capture.InstanceReport) (shown, others []capture.InstanceReport) {
+	if len(all) <= mostRows {
+		return all, nil
+	}
+	order := make([]int, len(all)) // the most important first
+	rank := make([]int64, len(all))
+	for i, in := range all {
+		order[i], rank[i] = i, sum(in.Interfaces).Written
+		if !quiet(in) {
+			rank[i] = math.MaxInt64
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank[b], rank[a]) })
+	keep := make([]bool, len(all))
+	for n, i := range order {
+		keep[i] = n < mostRows || rank[i] == math.MaxInt64
+	}
+	for i, in := range all {
+		if keep[i] {
+			shown = append(shown, in)
+		} else {
+			others = append(others, in)
+		}
+	}
+	return shown, others
+}
+
+// quiet says whether an instance ended as it should, and nothing is missing.
+func quiet(in capture.InstanceReport) bool {
+	dropped := sum(in.Interfaces).Dropped
+	return in.State == capture.OK && (dropped == nil || *dropped == 0)
+}
+
+// sum adds up interfaces.
+func sum(interfaces []capture.InterfaceReport) capture.InterfaceReport {
 	var total capture.InterfaceReport
-	for _, i := range in.Interfaces {
+	for _, i := range interfaces {
 		total.Received += i.Received
 		total.Written += i.Written
 		total.Discarded += i.Discarded
@@ -97,20 +150,35 @@ func howItEnded(in capture.InstanceReport) string {
 
 // printWarnings says what a reader of the file should know before trusting it.
 func printWarnings(w io.Writer, report capture.Report) {
+	told := 0
 	for _, in := range report.Instances {
-		row := sum(in)
-		if row.Dropped != nil && *row.Dropped > 0 {
-			fmt.Fprintf(w, "warning: %s: its kernel dropped %s; hint: narrow it with --filter, --snaplen or --interface, or give a larger --helper-buffer\n",
-				in.Name, count(int(*row.Dropped), "packet"))
+		var text bytes.Buffer
+		warn(&text, in, sum(in.Interfaces))
+		if text.Len() > 0 {
+			told++
 		}
-		if row.Behind && row.Unread != nil && *row.Unread > 0 {
-			fmt.Fprintf(w, "warning: %s: it was behind when it was stopped, and up to %s from its last moments are missing; hint: narrow it with --filter or --snaplen\n",
-				in.Name, count(int(*row.Unread), "packet"))
+		if told <= mostRows {
+			w.Write(text.Bytes())
 		}
-		if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
-			fmt.Fprintf(w, "warning: %s: the helper says it captured %s packets, and %s arrived\n",
-				in.Name, humanize.Comma(*row.Captured), humanize.Comma(row.Received))
-		}
+	}
+	if told > mostRows {
+		fmt.Fprintf(w, "warning: the like of %s more; hint: --report FILE has them all\n", count(told-mostRows, "instance"))
+	}
+}
+
+// warn says it of one instance.
+func warn(w io.Writer, in capture.InstanceReport, row capture.InterfaceReport) {
+	if row.Dropped != nil && *row.Dropped > 0 {
+		fmt.Fprintf(w, "warning: %s: its kernel dropped %s; hint: narrow it with --filter, --snaplen or --interface, or give a larger --helper-buffer\n",
+			in.Name, count(int(*row.Dropped), "packet"))
+	}
+	if row.Behind && row.Unread != nil && *row.Unread > 0 {
+		fmt.Fprintf(w, "warning: %s: it was behind when it was stopped, and up to %s from its last moments are missing; hint: narrow it with --filter or --snaplen\n",
+			in.Name, count(int(*row.Unread), "packet"))
+	}
+	if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
+		fmt.Fprintf(w, "warning: %s: the helper says it captured %s packets, and %s arrived\n",
+			in.Name, humanize.Comma(*row.Captured), humanize.Comma(row.Received))
 	}
 }
 
@@ -118,7 +186,7 @@ func printWarnings(w io.Writer, report capture.Report) {
 func printLate(w io.Writer, report capture.Report) {
 	var late int64
 	for _, in := range report.Instances {
-		late += sum(in).Late
+		late += sum(in.Interfaces).Late
 	}
 	out := report.Output
 	switch {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -61,9 +60,10 @@ func readTargets(path string) ([]string, error) {
 
 func unique(targets []string) []string {
 	var out []string
+	seen := make(map[string]bool)
 	for _, t := range targets {
-		if !slices.Contains(out, t) {
-			out = append(out, t)
+		if !seen[t] {
+			out, seen[t] = append(out, t), true
 		}
 	}
 	return out
