@@ -251,7 +251,9 @@ func (s *session) captureOrCut() (report capture.Report, err error) {
 func (s *session) tell(e capture.Event) {
 	switch e.Kind {
 	case capture.Ready:
-		s.connected()
+		if s.connected != nil {
+			s.connected()
+		}
 		s.display.restart()
 		s.display.line("%s", s.readyText(e.Ready))
 	case capture.Failed, capture.Lost:

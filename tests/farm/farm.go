@@ -74,9 +74,8 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 	if !strings.Contains(s.Command, "tcpdump") {
 		return 127
 	}
-	now := time.Now()
-	fmt.Fprintf(s.Stderr, "@sshpcap clock %d.%09d\n@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n",
-		now.Unix(), now.Nanosecond(), s.Connection)
+	clock(s)
+	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
 	nano := strings.Contains(s.Command, "--time-stamp-precision=nano")
 	out := bufio.NewWriterSize(s.Stdout, 32<<10)
 	out.Write(header(nano))
@@ -88,7 +87,11 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 	if out.Flush() != nil {
 		return 1
 	}
-	io.Copy(io.Discard, s.Stdin) // signs of life, until its end
+	for lines := bufio.NewScanner(s.Stdin); lines.Scan(); { // signs of life, until their end
+		if lines.Text() == "c" {
+			clock(s)
+		}
+	}
 	writePackets(out, f.Last, size, nano)
 	if out.Flush() != nil {
 		return 1
@@ -96,6 +99,12 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 	n := f.First + f.Last
 	fmt.Fprintf(s.Stderr, "%d packets captured\n%d packets received by filter\n0 packets dropped by kernel\n", n, n)
 	return 0
+}
+
+// clock says what an instance's clock shows.
+func clock(s *sshserver.Session) {
+	now := time.Now()
+	fmt.Fprintf(s.Stderr, "@sshpcap clock %d.%09d\n", now.Unix(), now.Nanosecond())
 }
 
 const packetSize = 100
