@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,13 +109,19 @@ func start(t testing.TB, out io.Writer, name string, args ...string) *exec.Cmd {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		// Below those that the system gives out by itself, to whoever asks meanwhile.
+		port := 20_000 + int(nextPort.Add(1)+uint32(os.Getpid())*101)%12_000
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
+
+var nextPort atomic.Uint32
 
 func write(t testing.TB, name, text string) string {
 	t.Helper()

@@ -32,6 +32,8 @@ const (
 	KindTooManySessions      // the server allows no further session on this connection
 	KindCommandRefused       // the server will not run a command
 	KindLost                 // the connection died
+	KindHostKey              // the endpoint's own HostKeyCallback refused the key
+	KindAuth                 // the endpoint's own Auth gave no way to log in
 )
 
 // Error is a problem in plain words and what to do about it. It does not name the target (the caller knows that),
@@ -53,6 +55,21 @@ func (e *Error) Error() string {
 
 // Hint says what to do; it may be empty.
 func (e *Error) Hint() string { return e.Tip }
+
+// foreign gives an error of a func of the endpoint's a kind; its words and hint stay.
+func foreign(kind Kind, err error) error {
+	if err == nil || KindOf(err) != KindOther {
+		return err
+	}
+	e := &Error{Kind: kind, Problem: err.Error(), Err: err}
+	if h, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		e.Tip = h.Hint()
+	}
+	return e
+}
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }

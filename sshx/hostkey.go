@@ -34,7 +34,7 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 	case a.e.HostKeyCallback != nil:
 		config.HostKeyAlgorithms = a.e.HostKeyAlgorithms
 		config.HostKeyCallback = func(name string, remote net.Addr, key ssh.PublicKey) error {
-			a.hostKeyErr = a.e.HostKeyCallback(name, remote, key)
+			a.hostKeyErr = foreign(KindHostKey, a.e.HostKeyCallback(name, remote, key))
 			return a.hostKeyErr
 		}
 		return nil

@@ -75,7 +75,7 @@ func (l *login) nextGiven(first bool) (ssh.AuthMethod, error) {
 		l.given, err = l.e.Auth(l.ctx)
 		again()
 		if err != nil {
-			return nil, l.fail(err)
+			return nil, l.fail(foreign(KindAuth, err))
 		}
 	}
 	if len(l.given) == 0 {

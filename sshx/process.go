@@ -177,7 +177,7 @@ func (t *transport) lost() error {
 // start waits for the server at every step; the death of the connection ends it.
 func (t *transport) start(command string) (*Process, error) {
 	t.room.ask()
-	ch, reqs, err := t.conn.OpenChannel("session", nil)
+	ch, reqs, err := t.openSession()
 	if err != nil {
 		_, refused := errors.AsType[*ssh.OpenChannelError](err)
 		if t.room.refuse() && refused {
@@ -209,6 +209,31 @@ type fullError struct{ error }
 
 func (e *fullError) Unwrap() error { return e.error }
 
+// How long a session that has ended may take up room, and how long to wait before it is looked at again.
+const (
+	roomSettles = time.Second
+	roomPause   = 10 * time.Millisecond
+)
+
+// openSession opens a session. A server that bounds those of one connection has room for the next one a moment after it
+// has told that one ended, so a refusal counts only when none has ended lately.
+func (t *transport) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
+	for start := time.Now(); ; {
+		ch, reqs, err := t.conn.OpenChannel("session", nil)
+		_, refused := errors.AsType[*ssh.OpenChannelError](err)
+		if !refused || time.Since(time.Unix(0, t.lastEnd.Load())) > roomSettles || time.Since(start) > roomSettles {
+			return ch, reqs, err
+		}
+		select {
+		case <-t.done:
+			return nil, nil, err
+		case <-time.After(roomPause):
+		}
+	}
+}
+
+func (t *transport) sessionEnded() { t.lastEnd.Store(time.Now().UnixNano()) }
+
 func (t *transport) openError(err error) error {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	if !ok {
@@ -226,10 +251,12 @@ func (t *transport) openError(err error) error {
 // watch takes the server's requests until the channel is closed.
 func (p *Process) watch(reqs <-chan *ssh.Request) {
 	defer close(p.ended)
+	defer p.t.sessionEnded()
 	ended := false
 	for req := range reqs {
 		if err, ok := exitOf(req); ok && !ended {
 			ended, p.err = true, err
+			p.t.sessionEnded()
 			close(p.done)
 		}
 		if req.WantReply {

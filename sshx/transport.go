@@ -22,6 +22,7 @@ type transport struct {
 	group    *group // that of the first jump host: see group
 
 	abandoned atomic.Int64 // sessions that nobody here wants any more, and that the server has not ended
+	lastEnd   atomic.Int64 // when a session ended last, ns since the epoch
 
 	done chan struct{} // closed by end
 	once sync.Once
