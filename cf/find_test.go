@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,15 +259,22 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// freePort is an address that nobody listens on: below the ports that the system gives out by itself, to whoever asks
+// meanwhile.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+int(nextPort.Add(1)+uint32(os.Getpid())*101)%12_000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var nextPort atomic.Uint32
 
 func TestSlowAPI(t *testing.T) {
 	t.Parallel()
