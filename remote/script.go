@@ -15,7 +15,21 @@ const marker = "@sshpcap "
 // It finds the helper, excludes the SSH connection and hands over to the stop
 // script, with sudo where asked.
 // Upper-case words in <> are filled in by startScript.
-const startText = `
+const startText = introText + `
+<SELF>
+` + findText + `
+[ "$h" ] || { say "nohelper"; exit 127; }
+say "helper $h"
+case ${h##*/} in
+	cf-pcap*) set -- "$h" -interface "$i" <CFPCAP> ${e:+-filter} ${e:+"$e"} ;;
+	dumpcap*) set -- "$h" ${e:+-f} ${e:+"$e"} -i "$i" <DUMPCAP> ;;
+	*) set -- "$h" -i "$i" <TCPDUMP> -- ${e:+"$e"} ;;
+esac
+<RUN>
+`
+
+// introText is how every script begins.
+const introText = `
 w=$1 i=$2 e=$3 n=$4
 # Words of programs in English, for Log; the places where helpers live,
 # for users whose PATH lacks them.
@@ -29,7 +43,10 @@ u=$(id -u 2>/dev/null)
 say "uid $u"
 # Which kernel and network this is: two names may lead to one host.
 say "host $( { echo $(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/net); } 2>/dev/null)"
-<SELF>
+`
+
+// findText sets $h to the helper.
+const findText = `
 # look TEST NAME: the first NAME in PATH that passes TEST becomes $h
 look() {
 	IFS=:
@@ -42,14 +59,6 @@ look() {
 }
 <LOOK>
 unset IFS
-[ "$h" ] || { say "nohelper"; exit 127; }
-say "helper $h"
-case ${h##*/} in
-	cf-pcap*) set -- "$h" -interface "$i" <CFPCAP> ${e:+-filter} ${e:+"$e"} ;;
-	dumpcap*) set -- "$h" ${e:+-f} ${e:+"$e"} -i "$i" <DUMPCAP> ;;
-	*) set -- "$h" -i "$i" <TCPDUMP> -- ${e:+"$e"} ;;
-esac
-<RUN>
 `
 
 // selfText puts the exclusion of our own connection first in the expression:
@@ -167,7 +176,7 @@ var limits = timing{silence: "14", step: "2"}
 
 // startScript is startText in one line, filled in.
 func (c Command) startScript() string {
-	self, look := "", "h=$n"
+	self := ""
 	if !c.NoSelfFilter && balanced(c.Filter) {
 		self = givenLine()
 		if c.SelfFilter == "" {
@@ -175,16 +184,11 @@ func (c Command) startScript() string {
 		}
 		self += "; "
 	}
-	if c.auto() {
-		look = "look -x tcpdump || look -x dumpcap || look -f tcpdump || look -f dumpcap"
-	} else if !strings.Contains(c.program(), "/") {
-		look = `look -x "$n" || look -f "$n"`
-	}
 	run := "say start\n" + `eval "$w"`
 	if c.Sudo && !c.cfPcap() {
 		run = sudoText + run
 	}
-	return strings.NewReplacer("<SELF>; ", self, "<LOOK>", look, "<RUN>", joinScript(run),
+	return strings.NewReplacer("<SELF>; ", self, "<LOOK>", c.findHelper(), "<RUN>", joinScript(run),
 		"<TCPDUMP>", c.tcpdumpFlags(), "<DUMPCAP>", c.dumpcapFlags(), "<CFPCAP>", c.cfPcapFlags()).Replace(startLine())
 }
 
@@ -194,6 +198,17 @@ var (
 	givenLine      = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", "")) })
 	connectionLine = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", connectionText)) })
 )
+
+// findHelper is the command that sets $h.
+func (c Command) findHelper() string {
+	switch {
+	case c.auto():
+		return "look -x tcpdump || look -x dumpcap || look -f tcpdump || look -f dumpcap"
+	case !strings.Contains(c.program(), "/"):
+		return `look -x "$n" || look -f "$n"`
+	}
+	return "h=$n"
+}
 
 // stopScript is stopText in one line, with the product's times.
 func (c Command) stopScript() string {
