@@ -95,6 +95,12 @@ func (in *instance) once() error {
 		return err
 	}
 	defer conn.Close()
+	in.captureOn(conn)
+	return nil
+}
+
+// captureOn captures on a connection until it or all streams have ended.
+func (in *instance) captureOn(conn *sshx.Conn) {
 	// A dead link must not hold up the ending of a cut capture.
 	defer context.AfterFunc(in.run.alive, func() { conn.Close() })()
 
@@ -108,7 +114,6 @@ func (in *instance) once() error {
 		s.capture(conn)
 	}
 	others.Wait()
-	return nil
 }
 
 func (in *instance) connect() (*sshx.Conn, error) {
@@ -120,12 +125,17 @@ func (in *instance) connect() (*sshx.Conn, error) {
 		return nil, in.explain(err)
 	}
 	in.run.cfg.Progress.Connected.Add(1)
+	in.reached(conn)
+	return conn, nil
+}
+
+// reached notes where the instance was reached.
+func (in *instance) reached(conn *sshx.Conn) {
 	if !conn.Jumped() {
 		in.mu.Lock()
 		in.address = conn.RemoteAddr().String()
 		in.mu.Unlock()
 	}
-	return conn, nil
 }
 
 // explain puts an error into the words of whoever knows more about the instance.

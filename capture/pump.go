@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -251,15 +250,7 @@ func (p *pump) linkTypes(sources []*source) error {
 		t := src.header.LinkType
 		names[t] = append(names[t], src.stream.String())
 	}
-	var groups []string
-	for t, streams := range names {
-		groups = append(groups, fmt.Sprintf("%v on %s", t, strings.Join(streams, ", ")))
-	}
-	slices.Sort(groups)
-	return &Error{
-		Problem: "a pcap file holds one link type only, and there are " + strings.Join(groups, " and "),
-		Tip:     "write pcapng: -o " + pcapngName(p.run.cfg.Output.Path) + ", or name one --interface",
-	}
+	return linkTypesError(names, p.run.cfg.Output.Path)
 }
 
 // step writes what may leave, and returns how long it has time until the next step if nothing comes.

@@ -75,7 +75,7 @@ func (r *run) claim(host string, in *instance) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if other := r.hosts[host]; other != nil && other != in {
-		return &Error{Problem: "it is the same host as " + other.Name, Tip: "name each host once; to capture on several interfaces, repeat --interface"}
+		return sameHost(other.Name)
 	}
 	if r.hosts[host] == nil {
 		r.hosts[host] = in

@@ -39,6 +39,7 @@ func (c Command) AboutLine() string {
 // what is told begins with a line of ours; the rest is as the programs and the kernel write it. The network interfaces
 // of this process are in /proc/net/dev, which says no more than their names; /sys may show those of another namespace.
 const aboutText = introText + findText + `
+say "connection $SSH_CONNECTION"
 [ "$h" ] && say "helper $h"
 say start
 part() { printf "` + marker + `%s\n" "$1"; }

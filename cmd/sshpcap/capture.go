@@ -25,14 +25,16 @@ func captureCommand(signals *signals) *cli.Command {
 		Name:      "capture",
 		Usage:     "capture on SSH hosts and Cloud Foundry apps, into one file",
 		ArgsUsage: "TARGET…",
-		Description: "A TARGET is [ssh://][USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config; cf:APP[/PROCESS][/INDEX[,INDEX…|N-M]],\n" +
-			"an app on Cloud Foundry, where the cf CLI is logged in; or @FILE with one target a line.\n" +
+		Description: aboutTargets +
 			"The capture runs until ^C, or until --duration, --count or --max-size ends it.",
 		Flags:        captureFlags(),
 		OnUsageError: usage,
 		Action:       func(c *cli.Context) error { return runCapture(c, signals) },
 	}
 }
+
+const aboutTargets = "A TARGET is [ssh://][USER@]HOST[:PORT], where HOST may be a name of ~/.ssh/config; cf:APP[/PROCESS][/INDEX[,INDEX…|N-M]],\n" +
+	"an app on Cloud Foundry, where the cf CLI is logged in; or @FILE with one target a line.\n"
 
 // usage makes an error of a command line that the cli library could not read.
 func usage(c *cli.Context, err error, _ bool) error {
@@ -53,16 +55,7 @@ func runCapture(c *cli.Context, signals *signals) error {
 		return err
 	}
 	defer s.display.close()
-	dialer := &sshx.Dialer{
-		ConfigFile:            c.String("ssh-config"),
-		Login:                 c.String("login"),
-		Identities:            c.StringSlice("identity"),
-		Jump:                  c.String("jump"),
-		ConnectTimeout:        c.Duration("connect-timeout"),
-		InsecureIgnoreHostKey: c.Bool("skip-host-validation"),
-		Prompt:                prompter(s.display),
-		Warn:                  func(text string) { s.display.line("%s", text) },
-	}
+	dialer := newDialer(c, s.display)
 	onCF, others, err := parseApps(targets)
 	if err != nil {
 		return err
@@ -83,6 +76,20 @@ func runCapture(c *cli.Context, signals *signals) error {
 	}
 	s.cfg.Comment = describeCapture(targets, cfg.Filter)
 	return exit(s.run())
+}
+
+// newDialer logs in as flags say.
+func newDialer(c *cli.Context, d *display) *sshx.Dialer {
+	return &sshx.Dialer{
+		ConfigFile:            c.String("ssh-config"),
+		Login:                 c.String("login"),
+		Identities:            c.StringSlice("identity"),
+		Jump:                  c.String("jump"),
+		ConnectTimeout:        c.Duration("connect-timeout"),
+		InsecureIgnoreHostKey: c.Bool("skip-host-validation"),
+		Prompt:                prompter(d),
+		Warn:                  func(text string) { d.line("%s", text) },
+	}
 }
 
 // describeCapture is the comment of the file as a whole.

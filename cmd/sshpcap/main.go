@@ -80,7 +80,7 @@ func newApp(signals *signals) *cli.App {
 		Suggest:                   true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // errors are printed once, in run
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error(), "see sshpcap --help"} },
-		Commands:                  []*cli.Command{captureCommand(signals), mergeCommand(signals), demoCommand(signals)},
+		Commands:                  []*cli.Command{captureCommand(signals), checkCommand(signals), listCommand(signals), mergeCommand(signals), demoCommand(signals)},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 && c.Args().First() != "help" {
 				return &usageError{fmt.Sprintf("there is no command %q", c.Args().First()), "see sshpcap --help; to capture: sshpcap capture TARGET…"}

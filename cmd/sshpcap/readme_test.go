@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-var update = flag.Bool("update", false, "write the README's flag table")
+var update = flag.Bool("update", false, "write the README's flag tables")
 
 // flagTable is the README's table of the flags.
 func flagTable(flags []cli.Flag) string {
@@ -18,6 +18,9 @@ func flagTable(flags []cli.Flag) string {
 	b.WriteString("| flag | default | meaning |\n| --- | --- | --- |\n")
 	for _, f := range flags {
 		doc := f.(cli.DocGenerationFlag)
+		if !f.(cli.VisibleFlag).IsVisible() {
+			continue
+		}
 		placeholder, usage := placeholder(doc.GetUsage())
 		var names []string
 		for i := len(f.Names()) - 1; i >= 0; i-- {
@@ -43,7 +46,7 @@ func TestReadmeHasTheFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(raw)
-	for command, flags := range map[string][]cli.Flag{"capture": captureFlags(), "merge": mergeFlags()} {
+	for command, flags := range map[string][]cli.Flag{"capture": captureFlags(), "check": checkFlags(), "list": listFlags(), "merge": mergeFlags()} {
 		begin, end := "<!-- flags of "+command+": made by go test ./cmd/sshpcap -update -->\n", "<!-- end of flags -->"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)

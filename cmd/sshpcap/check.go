@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/sshpcap/sshpcap/capture"
+)
+
+func checkCommand(signals *signals) *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Aliases:   []string{"doctor"},
+		Usage:     "tell whether a capture would work, and what stands in its way",
+		ArgsUsage: "TARGET…",
+		Description: aboutTargets +
+			"Each instance is logged in to, and its helper is started and stopped as for a capture, with a filter that lets nothing\n" +
+			"through. Any command line of capture can be tried with check in its place: flags that play no part are accepted.",
+		Flags:        checkFlags(),
+		OnUsageError: usage,
+		Action:       func(c *cli.Context) error { return runCheck(c, signals) },
+	}
+}
+
+// checkFlags are those of a capture, of which those that decide nothing are hidden, and one of its own.
+func checkFlags() []cli.Flag {
+	hidden := []string{"duration", "count", "max-size", "rotate-size", "rotate-interval", "rotate-keep", "per-instance", "grace", "window", "buffer",
+		"follow", "require-all", "align-clocks", "progress", "report"}
+	flags := captureFlags()
+	for _, f := range flags {
+		if slices.Contains(hidden, f.Names()[0]) {
+			hide(f)
+		}
+		if f, ok := f.(*cli.StringFlag); ok && f.Name == "output" {
+			f.Usage, f.DefaultText = "look whether `FILE` could be written, too", "not looked at"
+		}
+	}
+	return append(flags, &cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print the result as JSON"})
+}
+
+func hide(f cli.Flag) {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		f.Hidden = true
+	case *cli.BoolFlag:
+		f.Hidden = true
+	case *cli.IntFlag:
+		f.Hidden = true
+	case *cli.Int64Flag:
+		f.Hidden = true
+	case *cli.DurationFlag:
+		f.Hidden = true
+	}
+}
+
+func runCheck(c *cli.Context, signals *signals) error {
+	cfg, err := captureConfig(c)
+	if err != nil {
+		return err
+	}
+	if !c.IsSet("output") {
+		cfg.Output.Path, cfg.Rotation, cfg.PerInstance = "", capture.Rotation{}, false
+	}
+	targets, err := expandTargets(c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	s, err := newLook(c, signals)
+	if err != nil {
+		return err
+	}
+	defer s.display.close()
+	found, err := s.find(c, targets)
+	if err != nil {
+		return err
+	}
+	defer found.close()
+	cfg.Instances, cfg.Cut = found.instances(), signals.cut
+	if len(cfg.Instances) > 0 {
+		s.display.line("Checking %s", count(len(cfg.Instances), "instance"))
+	}
+	report, err := capture.Check(signals.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	found.refuse(&report)
+	if c.Bool("skip-host-validation") {
+		unchecked(&report)
+	}
+	return exit(s.end(printCheck(c, report), checkStatus(report)))
+}
+
+// unchecked takes back what -k makes of every host key.
+func unchecked(report *capture.CheckReport) {
+	for _, in := range report.Instances {
+		for i, step := range in.Steps {
+			if step.Step == capture.StepHostKey && step.State == capture.StepPassed {
+				in.Steps[i].State = capture.StepSkipped
+			}
+		}
+	}
+}
+
+func checkStatus(report capture.CheckReport) int {
+	switch report.Works() {
+	case 0:
+		return exitNothing
+	case len(report.Instances):
+		return exitOK
+	}
+	return exitSome
+}
+
+// printCheck writes the result to standard output, in one go.
+func printCheck(c *cli.Context, report capture.CheckReport) error {
+	var b bytes.Buffer
+	if c.Bool("json") {
+		text, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			return err
+		}
+		b.Write(append(text, '\n'))
+	} else {
+		if !c.Bool("quiet") {
+			checkTable(&b, report, c.Bool("skip-host-validation"))
+		}
+		checkProblems(&b, report)
+		if !c.Bool("quiet") {
+			fmt.Fprintln(&b, checkVerdict(report))
+		}
+	}
+	_, err := os.Stdout.Write(b.Bytes())
+	return err
+}
+
+func checkTable(w io.Writer, report capture.CheckReport, anyHostKey bool) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tINSTANCE\tREACH\tKEY\tLOGIN\tSESSIONS\tHELPER\tRIGHTS\tINTERFACE\tFILTER\tCLOCK\tRTT\tRATE")
+	for _, in := range report.Instances {
+		key := stepMark(in, capture.StepHostKey)
+		if anyHostKey && key == "-" {
+			key = "-k"
+		}
+		fmt.Fprintln(t, strings.Join([]string{mark(in.Works), in.Name, stepMark(in, capture.StepReach), key, stepMark(in, capture.StepLogin),
+			withMark(in, capture.StepSessions, sessionsText(in)), withMark(in, capture.StepHelper, helperText(in)),
+			withMark(in, capture.StepRights, rightsText(in)), interfacesText(in), stepMark(in, capture.StepFilter),
+			clockText(in), tripText(in), rateText(in)}, "\t"))
+	}
+	t.Flush()
+}
+
+func mark(ok bool) string {
+	if ok {
+		return "✓"
+	}
+	return "✗"
+}
+
+func stepState(in capture.InstanceCheck, step capture.Step) capture.StepState {
+	for _, s := range in.Steps {
+		if s.Step == step {
+			return s.State
+		}
+	}
+	return capture.StepSkipped
+}
+
+func stepMark(in capture.InstanceCheck, step capture.Step) string {
+	switch stepState(in, step) {
+	case capture.StepPassed:
+		return "✓"
+	case capture.StepFailed:
+		return "✗"
+	}
+	return "-"
+}
+
+func withMark(in capture.InstanceCheck, step capture.Step, text string) string {
+	if stepState(in, step) == capture.StepSkipped {
+		return "-"
+	}
+	return strings.TrimSpace(stepMark(in, step) + " " + text)
+}
+
+func sessionsText(in capture.InstanceCheck) string {
+	switch s := in.Sessions; {
+	case s == nil:
+		return "?"
+	case s.More:
+		return fmt.Sprintf("≥%d", s.Free)
+	}
+	return fmt.Sprint(in.Sessions.Free)
+}
+
+func helperText(in capture.InstanceCheck) string {
+	if in.Helper == "" {
+		return ""
+	}
+	return path.Base(in.Helper) + " " + cmp.Or(in.HelperVersion, "?")
+}
+
+func rightsText(in capture.InstanceCheck) string {
+	switch {
+	case stepState(in, capture.StepRights) == capture.StepFailed:
+		return ""
+	case in.Sudo:
+		return "sudo"
+	case in.User != nil && *in.User == 0:
+		return "root"
+	}
+	return ""
+}
+
+// interfacesText has a mark for each interface when there are several and they differ.
+func interfacesText(in capture.InstanceCheck) string {
+	if stepState(in, capture.StepInterface) == capture.StepSkipped {
+		return "-"
+	}
+	var names []string
+	differ := false
+	for _, i := range in.Captures {
+		names = append(names, i.Interface)
+		differ = differ || i.Works != in.Captures[0].Works
+	}
+	if !differ {
+		return stepMark(in, capture.StepInterface) + " " + strings.Join(names, ",")
+	}
+	for i := range names {
+		names[i] = mark(in.Captures[i].Works) + " " + names[i]
+	}
+	return strings.Join(names, " ")
+}
+
+func clockText(in capture.InstanceCheck) string {
+	if in.Clock == nil {
+		return "?"
+	}
+	switch off := in.Clock.Offset; {
+	case off.Abs() < time.Second:
+		return fmt.Sprintf("%+.1f ms", float64(off)/float64(time.Millisecond))
+	case off.Abs() < 2*time.Minute:
+		return fmt.Sprintf("%+.1f s", off.Seconds())
+	case off > 0:
+		return "+" + off.Round(time.Minute).String()
+	default:
+		return off.Round(time.Minute).String()
+	}
+}
+
+func tripText(in capture.InstanceCheck) string {
+	if in.RoundTrip == nil {
+		return "?"
+	}
+	return fmt.Sprintf("%.1f ms", *in.RoundTrip)
+}
+
+func rateText(in capture.InstanceCheck) string {
+	if in.Throughput == nil {
+		return "?"
+	}
+	return humanize.Bytes(uint64(*in.Throughput)) + "/s"
+}
+
+// checkProblems says what stands in the way, and then what is only worth a word.
+func checkProblems(w io.Writer, report capture.CheckReport) {
+	for _, in := range report.Instances {
+		for _, p := range in.Problems {
+			name := in.Name
+			if p.Interface != "" {
+				name += ": " + p.Interface
+			}
+			printProblem(w, "✗ "+name+": "+p.Problem, p.Hint)
+		}
+	}
+	if report.Problem != "" {
+		printProblem(w, "✗ "+report.Problem, report.Hint)
+	}
+	for _, in := range report.Instances {
+		for _, note := range in.Notes {
+			fmt.Fprintf(w, "! %s: %s\n", in.Name, note)
+		}
+	}
+}
+
+// printProblem writes a problem, and its hint below it.
+func printProblem(w io.Writer, problem, hint string) {
+	fmt.Fprintln(w, problem)
+	if hint != "" {
+		fmt.Fprintf(w, "  hint: %s\n", strings.ReplaceAll(hint, "\n", "\n  "))
+	}
+}
+
+func checkVerdict(report capture.CheckReport) string {
+	works, all := report.Works(), len(report.Instances)
+	switch {
+	case works == 0:
+		return "A capture would not work."
+	case works == all && all == 1:
+		return "A capture would work."
+	case works == all:
+		return fmt.Sprintf("A capture would work on all %s.", count(all, "instance"))
+	}
+	return fmt.Sprintf("A capture would work on %d of %s.", works, count(all, "instance"))
+}
