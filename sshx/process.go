@@ -209,7 +209,8 @@ type fullError struct{ error }
 
 func (e *fullError) Unwrap() error { return e.error }
 
-// How long a session that has ended may take up room, and how long to wait before it is looked at again.
+// How long a session that has ended may take up room, and how long to wait before it is looked at again, at first: the
+// server logs each look.
 const (
 	roomSettles = time.Second
 	roomPause   = 10 * time.Millisecond
@@ -218,7 +219,8 @@ const (
 // openSession opens a session. A server that bounds those of one connection has room for the next one a moment after it
 // has told that one ended, so a refusal counts only when none has ended lately.
 func (t *transport) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
-	for start := time.Now(); ; {
+	start := time.Now()
+	for pause := roomPause; ; pause *= 2 {
 		ch, reqs, err := t.conn.OpenChannel("session", nil)
 		_, refused := errors.AsType[*ssh.OpenChannelError](err)
 		if !refused || time.Since(time.Unix(0, t.lastEnd.Load())) > roomSettles || time.Since(start) > roomSettles {
@@ -227,7 +229,7 @@ func (t *transport) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
 		select {
 		case <-t.done:
 			return nil, nil, err
-		case <-time.After(roomPause):
+		case <-time.After(pause):
 		}
 	}
 }

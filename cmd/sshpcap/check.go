@@ -43,8 +43,15 @@ func checkFlags() []cli.Flag {
 		if slices.Contains(hidden, f.Names()[0]) {
 			hide(f)
 		}
-		if f, ok := f.(*cli.StringFlag); ok && f.Name == "output" {
-			f.Usage, f.DefaultText = "look whether `FILE` could be written, too", "not looked at"
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			if f.Name == "output" {
+				f.Usage, f.DefaultText = "look whether `FILE` could be written, too", "not looked at"
+			}
+		case *cli.BoolFlag:
+			if f.Name == "overwrite" {
+				f.Usage = "an output that exists is no problem"
+			}
 		}
 	}
 	return append(flags, &cli.BoolFlag{Name: "json", DisableDefaultText: true, Usage: "print the result as JSON"})
