@@ -42,6 +42,14 @@ type Instance struct {
 	HostName    string     // its name where only host names can stand; "" = made of Name
 }
 
+// interfaces are those to capture on.
+func (in Instance) interfaces() []string {
+	if len(in.Interfaces) == 0 {
+		return []string{"any"}
+	}
+	return in.Interfaces
+}
+
 // Sudo says when a helper is started through sudo.
 type Sudo int
 
@@ -199,7 +207,7 @@ const (
 // streams is how many helpers there will be.
 func (cfg Config) streams() (n int) {
 	for _, in := range cfg.Instances {
-		n += max(len(in.Interfaces), 1)
+		n += len(in.interfaces())
 	}
 	return n
 }
@@ -227,7 +235,7 @@ func (cfg Config) check() error {
 			return &Error{Problem: fmt.Sprintf("%s is named twice", in.Name), Tip: "name each instance once", Usage: true}
 		}
 		seen[in.Name] = true
-		for _, iface := range in.Interfaces {
+		for _, iface := range in.interfaces() {
 			if err := cfg.command(in, iface, false).Check(); err != nil {
 				return &Error{Problem: err.Error(), Tip: "see the documentation of Config", Usage: true, Err: err}
 			}

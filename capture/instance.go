@@ -38,11 +38,7 @@ func newInstance(r *run, cfg Instance) *instance {
 	if in.Target == "" {
 		in.Target = in.Name
 	}
-	interfaces := cfg.Interfaces
-	if len(interfaces) == 0 {
-		interfaces = []string{"any"}
-	}
-	for _, name := range interfaces {
+	for _, name := range cfg.interfaces() {
 		in.streams = append(in.streams, &stream{instance: in, iface: name})
 	}
 	return in

@@ -12,11 +12,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/cf"
 )
 
 func checkCommand(signals *signals) *cli.Command {
@@ -88,13 +91,14 @@ func runCheck(c *cli.Context, signals *signals) error {
 	if err != nil {
 		return err
 	}
-	defer s.display.close()
+	defer s.close()
 	found, err := s.find(c, targets)
 	if err != nil {
 		return err
 	}
 	defer found.close()
 	cfg.Instances, cfg.Cut = found.instances(), signals.cut
+	found.leftOut(func(in cf.Instance) { s.display.line("%s", leftOut(in)) })
 	if len(cfg.Instances) > 0 {
 		s.display.line("Checking %s", count(len(cfg.Instances), "instance"))
 	}
@@ -106,7 +110,11 @@ func runCheck(c *cli.Context, signals *signals) error {
 	if c.Bool("skip-host-validation") {
 		unchecked(&report)
 	}
-	return exit(s.end(printCheck(c, report), checkStatus(report)))
+	var b bytes.Buffer
+	if err = printCheck(&b, c, report); err == nil {
+		err = s.print(b.Bytes())
+	}
+	return s.end(err, checkStatus(report))
 }
 
 // unchecked takes back what -k makes of every host key.
@@ -130,42 +138,84 @@ func checkStatus(report capture.CheckReport) int {
 	return exitSome
 }
 
-// printCheck writes the result to standard output, in one go.
-func printCheck(c *cli.Context, report capture.CheckReport) error {
-	var b bytes.Buffer
+// printCheck writes the result in the form that is asked for.
+func printCheck(w io.Writer, c *cli.Context, report capture.CheckReport) error {
 	if c.Bool("json") {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
-			return err
-		}
-		b.Write(append(text, '\n'))
-	} else {
-		if !c.Bool("quiet") {
-			checkTable(&b, report, c.Bool("skip-host-validation"))
-		}
-		checkProblems(&b, report)
-		if !c.Bool("quiet") {
-			fmt.Fprintln(&b, checkVerdict(report))
-		}
+		return printJSON(w, report)
 	}
-	_, err := os.Stdout.Write(b.Bytes())
+	if c.Bool("quiet") {
+		checkProblems(w, report)
+		return nil
+	}
+	columns, _, _ := term.GetSize(int(os.Stdout.Fd())) // 0 for what is no terminal
+	checkTable(w, report, c.Bool("skip-host-validation"), columns)
+	fmt.Fprintln(w)
+	checkProblems(w, report)
+	fmt.Fprintln(w, checkVerdict(report))
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", text)
 	return err
 }
 
-func checkTable(w io.Writer, report capture.CheckReport, anyHostKey bool) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tINSTANCE\tREACH\tKEY\tLOGIN\tSESSIONS\tHELPER\tRIGHTS\tINTERFACE\tFILTER\tCLOCK\tRTT\tRATE")
+// checkHead are the columns of the table, behind the mark and the name.
+var checkHead = []string{"REACH", "KEY", "LOGIN", "SESSIONS", "HELPER", "RIGHTS", "INTERFACE", "FILTER", "CLOCK", "RTT", "RATE"}
+
+func checkRow(in capture.InstanceCheck, anyHostKey bool) []string {
+	key := stepMark(in, capture.StepHostKey)
+	if anyHostKey && key == "-" {
+		key = "-k"
+	}
+	return []string{
+		stepMark(in, capture.StepReach), key, stepMark(in, capture.StepLogin), withMark(in, capture.StepSessions, sessionsText(in)),
+		withMark(in, capture.StepHelper, helperText(in)), withMark(in, capture.StepRights, rightsText(in)), interfacesText(in),
+		stepMark(in, capture.StepFilter), clockText(in), tripText(in), rateText(in),
+	}
+}
+
+// checkTable has a line for each instance; where that is too wide, a paragraph. 0 columns are as many as it takes.
+func checkTable(w io.Writer, report capture.CheckReport, anyHostKey bool, columns int) {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\tINSTANCE\t"+strings.Join(checkHead, "\t"))
 	for _, in := range report.Instances {
-		key := stepMark(in, capture.StepHostKey)
-		if anyHostKey && key == "-" {
-			key = "-k"
-		}
-		fmt.Fprintln(t, strings.Join([]string{mark(in.Works), in.Name, stepMark(in, capture.StepReach), key, stepMark(in, capture.StepLogin),
-			withMark(in, capture.StepSessions, sessionsText(in)), withMark(in, capture.StepHelper, helperText(in)),
-			withMark(in, capture.StepRights, rightsText(in)), interfacesText(in), stepMark(in, capture.StepFilter),
-			clockText(in), tripText(in), rateText(in)}, "\t"))
+		fmt.Fprintln(t, mark(in.Works)+"\t"+in.Name+"\t"+strings.Join(checkRow(in, anyHostKey), "\t"))
 	}
 	t.Flush()
+	if columns > 0 && widest(b.String()) > columns {
+		checkParagraphs(w, report, anyHostKey, columns)
+		return
+	}
+	io.WriteString(w, b.String())
+}
+
+func widest(text string) (columns int) {
+	for line := range strings.Lines(text) {
+		columns = max(columns, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
+	}
+	return columns
+}
+
+func checkParagraphs(w io.Writer, report capture.CheckReport, anyHostKey bool, columns int) {
+	for _, in := range report.Instances {
+		fmt.Fprintf(w, "%s %s\n", mark(in.Works), in.Name)
+		line := " "
+		for i, cell := range checkRow(in, anyHostKey) {
+			word := strings.ToLower(checkHead[i]) + " " + cell
+			if utf8.RuneCountInString(line+"  "+word) > columns && line != " " {
+				fmt.Fprintln(w, line)
+				line = " "
+			}
+			line += "  " + word
+		}
+		fmt.Fprintln(w, line)
+	}
 }
 
 func mark(ok bool) string {
@@ -250,32 +300,40 @@ func interfacesText(in capture.InstanceCheck) string {
 	return strings.Join(names, " ")
 }
 
-func clockText(in capture.InstanceCheck) string {
-	if in.Clock == nil {
+// unmeasured is the text of something that is not known, or not looked at where there was no way in.
+func unmeasured(in capture.InstanceCheck) string {
+	if stepState(in, capture.StepLogin) == capture.StepPassed {
 		return "?"
 	}
-	switch off := in.Clock.Offset; {
+	return "-"
+}
+
+func clockText(in capture.InstanceCheck) string {
+	if in.Clock == nil {
+		return unmeasured(in)
+	}
+	off := in.Clock.Offset
+	switch {
 	case off.Abs() < time.Second:
-		return fmt.Sprintf("%+.1f ms", float64(off)/float64(time.Millisecond))
+		return fmt.Sprintf("%+.1f±%.1f ms", float64(off)/float64(time.Millisecond), float64(in.Clock.Error)/float64(time.Millisecond))
 	case off.Abs() < 2*time.Minute:
 		return fmt.Sprintf("%+.1f s", off.Seconds())
 	case off > 0:
 		return "+" + off.Round(time.Minute).String()
-	default:
-		return off.Round(time.Minute).String()
 	}
+	return off.Round(time.Minute).String()
 }
 
 func tripText(in capture.InstanceCheck) string {
 	if in.RoundTrip == nil {
-		return "?"
+		return unmeasured(in)
 	}
 	return fmt.Sprintf("%.1f ms", *in.RoundTrip)
 }
 
 func rateText(in capture.InstanceCheck) string {
 	if in.Throughput == nil {
-		return "?"
+		return unmeasured(in)
 	}
 	return humanize.Bytes(uint64(*in.Throughput)) + "/s"
 }

@@ -67,7 +67,7 @@ func runList(c *cli.Context, signals *signals) error {
 	if err != nil {
 		return err
 	}
-	defer s.display.close()
+	defer s.close()
 	found, err := s.find(c, names)
 	if err != nil {
 		return err
@@ -77,14 +77,14 @@ func runList(c *cli.Context, signals *signals) error {
 	list := append(capture.List(signals.ctx, cfg), found.listApps()...)
 	var b bytes.Buffer
 	if err = show(&b, list, !c.Bool("no-headers")); err == nil {
-		_, err = os.Stdout.Write(b.Bytes())
+		err = s.print(b.Bytes())
 	}
 	for _, l := range list {
 		if l.Problem != "" {
-			s.display.problem(func(w io.Writer) { printError(w, &usageError{l.Name + ": " + l.Problem, l.Hint}) })
+			printError(os.Stderr, &usageError{l.Name + ": " + l.Problem, l.Hint})
 		}
 	}
-	return exit(s.end(err, listStatus(list)))
+	return s.end(err, listStatus(list))
 }
 
 func listStatus(list []capture.Listing) int {
@@ -232,12 +232,7 @@ type listDocument struct {
 }
 
 func printListJSON(w io.Writer, list []capture.Listing, _ bool) error {
-	text, err := json.MarshalIndent(listDocument{1, list}, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", text)
-	return err
+	return printJSON(w, listDocument{1, list})
 }
 
 func printListYAML(w io.Writer, list []capture.Listing, _ bool) error {

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
+	"os"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,11 +13,12 @@ import (
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
-// look is a command that looks at targets and captures nothing, as its user sees it. What it finds goes to standard
-// output, everything else to the display.
+// look is a command that looks at targets and captures nothing, as its user sees it. While it looks, the display shows
+// what there is to say; then the result goes to standard output, and problems to standard error.
 type look struct {
 	display *display
 	signals *signals
+	shown   sync.Once // the display is closed
 }
 
 func newLook(c *cli.Context, signals *signals) (*look, error) {
@@ -26,19 +27,38 @@ func newLook(c *cli.Context, signals *signals) (*look, error) {
 		return nil, err
 	}
 	d.cut = signals.cut
-	return &look{d, signals}, nil
+	return &look{display: d, signals: signals}, nil
+}
+
+// close waits until all that was said has been shown.
+func (s *look) close() { s.shown.Do(s.display.close) }
+
+// print ends the looking, and writes its result in one go. It does not wait for a reader that a second ^C gave up.
+func (s *look) print(result []byte) error {
+	s.close()
+	written := make(chan error, 1) // sent to once; a write that nobody waits for any more ends with the process
+	go func() {
+		_, err := os.Stdout.Write(result)
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		return err
+	case <-s.signals.cut:
+		return nil
+	}
 }
 
 // end gives the exit status, unless the result could not be written or nobody wanted to wait for it.
-func (s *look) end(err error, status int) int {
+func (s *look) end(err error, status int) error {
 	switch {
 	case s.signals.isCut():
-		return exitCut
+		return exit(exitCut)
 	case err != nil:
-		s.display.problem(func(w io.Writer) { printError(w, fmt.Errorf("standard output: %w", err)) })
-		return exitNothing
+		printError(os.Stderr, &usageError{"cannot write the result: " + err.Error(), "look after whatever reads standard output"})
+		return exit(exitNothing)
 	}
-	return status
+	return exit(status)
 }
 
 // targets are what a command line's targets lead to.
@@ -110,6 +130,18 @@ func (t *targets) instances() []capture.Instance {
 		}
 	}
 	return all
+}
+
+// leftOut tells of the instances that do not run, which a capture leaves out.
+func (t *targets) leftOut(tell func(cf.Instance)) {
+	for _, app := range t.apps {
+		if app.err != nil {
+			continue // which says so
+		}
+		for _, in := range app.found.Skipped {
+			tell(in)
+		}
+	}
 }
 
 // refuse notes that a capture does not start when an app is not found.

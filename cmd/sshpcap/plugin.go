@@ -240,7 +240,7 @@ func askCF(ctx context.Context, conn *plugin.Conn) (*cf.Session, error) {
 func (s *session) addApps(ctx context.Context, a *apps) error {
 	a.follow = s.cfg.Follow
 	found, err := a.instances(ctx, false, func(in cf.Instance) {
-		s.display.line("%s is %s and is left out%s", in.Name(), strings.ToLower(in.State), details(in))
+		s.display.line("%s", leftOut(in))
 	})
 	if err != nil {
 		return err
@@ -257,9 +257,10 @@ func (s *session) addApps(ctx context.Context, a *apps) error {
 	return nil
 }
 
-func details(in cf.Instance) string {
-	if in.Details == "" {
-		return ""
+func leftOut(in cf.Instance) string {
+	text := fmt.Sprintf("%s is %s and is left out", in.Name(), strings.ToLower(in.State))
+	if in.Details != "" {
+		text += " (" + in.Details + ")"
 	}
-	return " (" + in.Details + ")"
+	return text
 }
