@@ -53,10 +53,21 @@ func (l *Log) Write(p []byte) (int, error) {
 			return n, nil
 		}
 		l.add(p[:i])
-		l.seen.take(string(l.line))
-		l.line = l.line[:0]
+		l.endLine()
 		p = p[i+1:]
 	}
+}
+
+// endLine takes a line that is whole. Helpers write theirs piece by piece, and the answer to a ClockQuestion may stand
+// in the middle of one: the rest is still to come.
+func (l *Log) endLine() {
+	line := string(l.line)
+	at := strings.Index(line, marker+"clock ")
+	if at < 0 || !l.seen.Started {
+		at = 0
+	}
+	l.seen.take(line[at:])
+	l.line = l.line[:at]
 }
 
 func (l *Log) add(p []byte) {

@@ -252,3 +252,31 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
+
+// TestLogAnswersBetween puts the answers to clock questions between the pieces of a helper's words: they are the same
+// as without.
+func TestLogAnswersBetween(t *testing.T) {
+	const begin = "@sshpcap clock 1700000000.5\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n"
+	pieces := []string{"tcpdump: ", "any: ", "You don't have permission to perform this capture on that device", "\n", "(socket: ", "Operation not permitted)", "\n"}
+	var whole Log
+	whole.Write([]byte(begin + strings.Join(pieces, "")))
+	want := whole.Failure(1)
+	for answers := range 1 << len(pieces) {
+		var log Log
+		log.Write([]byte(begin))
+		n := 1
+		for i, piece := range pieces {
+			if answers&(1<<i) != 0 {
+				n++
+				fmt.Fprintf(&log, "@sshpcap clock %d.000000000\n", 1700000000+n)
+			}
+			log.Write([]byte(piece))
+		}
+		if got := log.Failure(1); got == nil || *got != *want {
+			t.Errorf("%b: %+v, want %+v", answers, got, want)
+		}
+		if got, shows := log.Clock(); got != n || n > 1 && shows.Unix() != int64(1700000000+n) {
+			t.Errorf("%b: %d answers, the last %v, want %d", answers, got, shows, n)
+		}
+	}
+}
