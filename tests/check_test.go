@@ -7,9 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +86,7 @@ type checkedInstance struct {
 	Clock *struct {
 		Offset float64 `json:"offset_ms"`
 		Error  float64 `json:"error_ms"`
+		Shift  int64   `json:"shift_ns"`
 	}
 	Sessions *struct {
 		Free int
@@ -143,30 +144,6 @@ func (l looked) problem(name string) (problem, hint string) {
 	return "", ""
 }
 
-// watchHelpers notes the filters of the helpers that run on hosts, until the func that it returns is called.
-func watchHelpers(hosts ...*bed.Host) (seen func() []string) {
-	stop := make(chan struct{}) // closed by seen
-	var all []string
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			for _, h := range hosts {
-				for _, p := range h.Processes() {
-					if (p.Name == "tcpdump" || p.Name == "dumpcap") && strings.Contains(p.Command, "-w -") {
-						all = append(all, p.Command)
-					}
-				}
-			}
-			select {
-			case <-stop:
-				return
-			case <-time.After(2 * time.Millisecond):
-			}
-		}
-	})
-	return func() []string { close(stop); wg.Wait(); slices.Sort(all); return slices.Compact(all) }
-}
-
 // TestCheckGood: instances of every kind that work: nothing is captured, nothing is left, and all is known.
 func TestCheckGood(t *testing.T) {
 	t.Parallel()
@@ -185,7 +162,6 @@ func TestCheckGood(t *testing.T) {
 	flow := (&bed.Flow{From: b.Hub, To: hosts[1], Port: 40001}).Open(t)
 	sending := make(chan error, 1)
 	go func() { sending <- flow.Send(2000, 2000) }()
-	seen := watchHelpers(hosts...)
 	l := look(t, b, append([]string{"check", "--json", "-f", "udp or tcp", "--format", "pcapng"}, targets...)...)
 	clean(t, patience, hosts...)
 	if err := <-sending; err != nil {
@@ -227,15 +203,58 @@ func TestCheckGood(t *testing.T) {
 			t.Errorf("%s: captures %+v", in.Name, in.Captures)
 		}
 	}
-	helpers := seen()
-	if len(helpers) == 0 {
-		t.Error("no helper was seen to run")
+}
+
+// TestCheckCommand: what runs on an instance is what a capture runs, but for the filter, which lets nothing through.
+func TestCheckCommand(t *testing.T) {
+	t.Parallel()
+	bed.Require(t, "sudo")
+	b := bed.New(t, tools...)
+	h := b.Add("web1", bed.Options{User: bed.Sudoer})
+	log := b.WriteFile("helpers.log", 0o666, "")
+	helper := b.WriteFile("tcpdump-logged", 0o755, "#!/bin/sh\n[ \"$1\" = --version ] || printf '%s\\n' \"$*\" >>"+log+"\nexec tcpdump \"$@\"\n")
+	port := regexp.MustCompile(`port \d+ and host 10\.77\.0\.11`) // that of the client
+	ran := func() []string {
+		t.Helper()
+		text, err := os.ReadFile(log)
+		must(t, err)
+		must(t, os.WriteFile(log, nil, 0o666))
+		lines := strings.Split(strings.TrimSpace(port.ReplaceAllString(string(text), "port N and host 10.77.0.11")), "\n")
+		slices.Sort(lines) // of several interfaces, in any order
+		return lines
 	}
-	for _, command := range helpers {
-		if !strings.Contains(command, "(udp or tcp) and less 0") {
-			t.Errorf("a helper with a filter that lets packets through: %s", command)
+	for _, args := range [][]string{
+		nil,
+		{"-f", "udp or tcp"},
+		{"-f", "udp", "--no-self-filter", "-o", output(t, "a.pcapng")},
+		{"--interface", "eth0", "--interface", "lo", "-s", "100", "-p", "--helper-buffer", "8MiB", "--format", "pcapng"},
+		{"--sudo", "always", "-f", "icmp and ip"},
+	} {
+		args = append([]string{"web1", "--helper", helper}, args...)
+		if l := look(t, b, append([]string{"check"}, args...)...); l.status != 0 {
+			t.Errorf("exit %d", l.status)
+		}
+		checked := ran()
+		start(t, b, append(args, "--overwrite")...).ready().interrupt(0)
+		captured := ran()
+		filter := ""
+		if i := slices.Index(args, "-f"); i >= 0 {
+			filter = args[i+1]
+		}
+		for i, line := range checked {
+			if filter == "" {
+				line = strings.Replace(line, " and (less 0)", "", 1)
+			}
+			checked[i] = strings.Replace(line, "("+filter+") and less 0", filter, 1)
+			if line == checked[i] && filter != "" || !strings.Contains(line, "less 0") && filter != "" {
+				t.Errorf("a helper with a filter that lets packets through: %s", line)
+			}
+		}
+		if !slices.Equal(checked, captured) {
+			t.Errorf("%q\nchecks   %q\ncaptures %q", args, checked, captured)
 		}
 	}
+	clean(t, patience, h)
 }
 
 // TestCheckAsCapture: for everything that can be wrong with an instance, check and capture say the same.

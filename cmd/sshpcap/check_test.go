@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -221,4 +222,32 @@ func TestYAML(t *testing.T) {
 			t.Fatalf("%s\nbecomes\n%s\nby way of\n%s", want, again, b.String())
 		}
 	})
+}
+
+// TestOnlyTextOfLooks: whatever an instance has smuggled into a result, what is written holds no control characters but
+// line ends.
+func TestOnlyTextOfLooks(t *testing.T) {
+	const evil = "\x1b]0;pwned\x07\u009b31m\u202e\x00\r\b\xff"
+	report := testReport()
+	report.Problem, report.Hint = evil, evil
+	for i := range report.Instances {
+		in := &report.Instances[i]
+		in.Name, in.HelperVersion, in.Notes = evil, evil, []string{evil}
+		in.Problems = []capture.CheckProblem{{Problem: evil, Hint: evil}}
+	}
+	list := []capture.Listing{{Name: evil, Target: evil, State: evil, Address: evil, Details: evil, Interfaces: []capture.NetInterface{{Name: evil}}}}
+	var out strings.Builder
+	checkTable(plain{&out}, report, false, 0)
+	checkTable(plain{&out}, report, false, 20)
+	checkProblems(plain{&out}, report)
+	for _, show := range listPrinters {
+		if err := show(plain{&out}, list, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Fatalf("%U in %q", r, out.String())
+		}
+	}
 }

@@ -38,7 +38,7 @@ func (s *look) print(result []byte) error {
 	s.close()
 	written := make(chan error, 1) // sent to once; a write that nobody waits for any more ends with the process
 	go func() {
-		_, err := os.Stdout.Write(result)
+		_, err := plain{os.Stdout}.Write(result)
 		written <- err
 	}()
 	select {
