@@ -107,7 +107,7 @@ func (c *checkup) run(ctx context.Context) {
 	}
 	defer conn.Close()
 	c.server, c.address = remote.Clean(conn.ServerVersion()), t.in.remoteAddress()
-	c.trip = roundTrip(ctx, conn)
+	c.trip = c.cfg.roundTrip(ctx, conn)
 	c.capture(t, conn)
 	if idle.Filter != c.cfg.Filter && slices.ContainsFunc(c.streams, hasBadFilter) {
 		c.capture(newTrial(ctx, c.cfg), conn)
@@ -115,9 +115,9 @@ func (c *checkup) run(ctx context.Context) {
 	if c.runsCommands() {
 		c.ask(ctx, conn)
 	}
-	c.room = room(ctx, conn)
+	c.room = c.cfg.room(ctx, conn)
 	if c.runsCommands() {
-		c.rate = throughput(ctx, conn, c.command())
+		c.rate = c.cfg.throughput(ctx, conn, c.command())
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
-// Bounds of the measurements of a connection, in time and in bytes: the way may be slow, and the other end anybody.
+// Bounds of the measurements of a connection, in time and in bytes: the way may be slow, and the other end anybody. None
+// takes longer than an instance may take to connect.
 const (
 	tripCount = 5
 	tripMost  = 2 * time.Second
@@ -25,8 +26,8 @@ const (
 var bulkBlocks = []int{4, 32}
 
 // roundTrip is the shortest time that an answer took; 0 when there was none.
-func roundTrip(ctx context.Context, conn *sshx.Conn) (shortest time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, tripMost)
+func (cfg Config) roundTrip(ctx context.Context, conn *sshx.Conn) (shortest time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, min(tripMost, cfg.ConnectTimeout))
 	defer cancel()
 	for range tripCount {
 		d, err := conn.RoundTrip(ctx)
@@ -41,8 +42,8 @@ func roundTrip(ctx context.Context, conn *sshx.Conn) (shortest time.Duration) {
 }
 
 // room is how many sessions the connection has room for, as far as it is looked; -1 when that is not known.
-func room(ctx context.Context, conn *sshx.Conn) int {
-	ctx, cancel := context.WithTimeout(ctx, roomMost)
+func (cfg Config) room(ctx context.Context, conn *sshx.Conn) int {
+	ctx, cancel := context.WithTimeout(ctx, min(roomMost, cfg.ConnectTimeout))
 	defer cancel()
 	n, err := conn.Room(ctx, roomCount)
 	if err != nil {
@@ -53,9 +54,9 @@ func room(ctx context.Context, conn *sshx.Conn) int {
 
 // throughput is how many bytes a second come from an instance; 0 when that is not known. It is measured with so little
 // that a fast link with a long way does not come up to its speed.
-func throughput(ctx context.Context, conn *sshx.Conn, c remote.Command) (rate float64) {
+func (cfg Config) throughput(ctx context.Context, conn *sshx.Conn, c remote.Command) (rate float64) {
 	for _, blocks := range bulkBlocks {
-		n, took := transfer(ctx, conn, c.BulkLine(blocks), blocks*remote.BulkBlock)
+		n, took := cfg.transfer(ctx, conn, c.BulkLine(blocks), blocks*remote.BulkBlock)
 		if took > 0 {
 			rate = float64(n) / took.Seconds()
 		}
@@ -68,8 +69,8 @@ func throughput(ctx context.Context, conn *sshx.Conn, c remote.Command) (rate fl
 
 // transfer reads what a command writes, at most so many bytes, and gives those that came after the first ones, and the
 // time from these to the last.
-func transfer(ctx context.Context, conn *sshx.Conn, line string, most int) (n int, took time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, bulkStart)
+func (cfg Config) transfer(ctx context.Context, conn *sshx.Conn, line string, most int) (n int, took time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, min(bulkStart, cfg.ConnectTimeout))
 	defer cancel()
 	process, err := conn.Start(ctx, line)
 	if err != nil {

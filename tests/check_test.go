@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sshpcap/sshpcap/internal/sshserver"
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
 
@@ -479,4 +481,57 @@ func TestList(t *testing.T) {
 		t.Error("yaml")
 	}
 	clean(t, patience, hosts...)
+}
+
+// honest plays a host with tcpdump for those that only look.
+func honest(s *sshserver.Session) int {
+	switch {
+	case strings.Contains(s.Command, "part system"):
+		io.WriteString(s.Stdout, "@sshpcap version\ntcpdump version 4.99.3\n@sshpcap dev\neth0: 0\n@sshpcap end\n")
+		return 0
+	case strings.Contains(s.Command, "dd if=/dev/zero"):
+		return 1
+	}
+	return new(goodHelper).run(s)
+}
+
+// TestHostileLooks: whatever an instance does, check and list end in bounded time and memory, tell of the other one, and
+// let nothing but characters through.
+func TestHostileLooks(t *testing.T) {
+	t.Parallel()
+	for name, h := range hostiles {
+		for _, args := range [][]string{{"check", "--format", "pcapng", "--grace", "1s"}, {"list"}} {
+			t.Run(name+"/"+args[0], func(t *testing.T) {
+				t.Parallel()
+				l := newLoopback(t)
+				l.server("good", &sshserver.Server{Handler: honest})
+				if h.raw != nil {
+					l.raw("bad", h.raw)
+				} else {
+					l.server("bad", &sshserver.Server{Handler: h.handler})
+				}
+				c := l.command()
+				c.cmd = exec.Command(binary, append(args, "good", "bad", "--connect-timeout", "2s")...)
+				c.cmd.Env, c.cmd.Dir = l.env(), t.TempDir()
+				var stdout text
+				c.cmd.Stdout, c.cmd.Stderr = &stdout, &c.stderr
+				must(t, c.cmd.Start())
+				c.watch()
+				memory := peak(c)
+				c.wait(3 * patience)
+				out := stdout.String()
+				printable(t, "stdout", out)
+				printable(t, "stderr", c.stderr.String())
+				if code := c.cmd.ProcessState.ExitCode(); code != 0 && code != 3 {
+					t.Errorf("exit code %d", code)
+				}
+				if got := strings.Join(strings.Fields(out), " "); !strings.Contains(got, "✓ good ✓ ✓ ✓ ✓ ≥10 ✓ tcpdump 4.99.3 ") && !strings.Contains(got, "good up 127.0.0.1:") {
+					t.Errorf("nothing of the good instance: %s", out)
+				}
+				if most := max(h.most, mostMemory); memory() > most {
+					t.Errorf("it took %d MiB of memory, more than %d", memory(), most)
+				}
+			})
+		}
+	}
 }

@@ -209,6 +209,16 @@ func TestPassphrase(t *testing.T) {
 			t.Errorf("no word of the passphrase: %s", hint)
 		}
 	})
+	t.Run("check", func(t *testing.T) {
+		c := newClient(t, b, binary)
+		c.cmd.Args = append(b.Hub.Command(binary).Args, "check", "web1")
+		term := startOnTerminal(t, c)
+		term.shows("(?i)passphrase")
+		bed.WaitFor(t, patience, "the echo is off", func() bool { return term.modes().Lflag&unix.ECHO == 0 })
+		term.typed("open sesame\r")
+		term.exit(patience, 0)
+		term.shows(`(?s)✓ +web1.*\r\nA capture would work\.\r\n`)
+	})
 	clean(t, patience, h)
 }
 
