@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -61,20 +62,22 @@ func (c *Conn) Room(ctx context.Context, most int) (int, error) {
 
 func (t *transport) countRoom(ctx context.Context, most int) (int, error) {
 	var open []ssh.Channel
-	var requests sync.WaitGroup // those of each session, until the server has closed it
+	var sessions sync.WaitGroup // until the server has closed each
 	var err error
 	for len(open) < most && ctx.Err() == nil && err == nil {
 		var ch ssh.Channel
 		var reqs <-chan *ssh.Request
 		if ch, reqs, err = t.openSession(); err == nil {
 			open = append(open, ch)
-			requests.Go(func() { ssh.DiscardRequests(reqs) })
+			sessions.Go(func() { ssh.DiscardRequests(reqs) })
+			sessions.Go(func() { io.Copy(io.Discard, ch) }) // nobody should send anything, and it must not pile up
+			sessions.Go(func() { io.Copy(io.Discard, ch.Stderr()) })
 		}
 	}
 	for _, ch := range open {
 		_ = ch.Close() // a dead connection shows elsewhere
 	}
-	requests.Wait()
+	sessions.Wait()
 	if len(open) > 0 {
 		t.sessionEnded()
 	}
