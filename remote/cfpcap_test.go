@@ -180,6 +180,28 @@ func TestCFPcapSilence(t *testing.T) {
 	}
 }
 
+// TestCFPcapTimeUp limits the time, while the client lives on.
+func TestCFPcapTimeUp(t *testing.T) {
+	t.Parallel()
+	b := newCFBed(t)
+	for _, sh := range []string{"bash", "sh"} {
+		for _, old := range []string{"", "1"} {
+			c := b.container(t, func(c *container.Container) { c.Shell, c.Env = []string{sh}, []string{"CFPCAP_OLD=" + old} })
+			t.Run(sh+"/old="+old, func(t *testing.T) {
+				t.Parallel()
+				began := time.Now()
+				run := start(t, b.enter(t, c), Command{Helper: "cf-pcap", Interface: "lo", SelfFilter: "tcp", Filter: "udp port 9", MaxTime: 1500 * time.Millisecond})
+				run.header()
+				status := run.status()
+				if took := time.Since(began); status != TimeUp || took < 2*time.Second || took > 4*time.Second+slack {
+					t.Errorf("status %d after %v", status, took)
+				}
+				gone(t, time.Second, c)
+			})
+		}
+	}
+}
+
 // TestCFPcapBare has containers with a shell and no other program.
 func TestCFPcapBare(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,8 @@ import (
 const HeartbeatInterval = 3 * time.Second
 
 // Heartbeat is what to send. Where none comes for 14 s, or where standard
-// input ends, the command stops the helper and ends: asked politely at once,
+// input ends, the command stops the helper and ends, in the first case with
+// the exit status [Unheard]: asked politely at once,
 // again 2 s later, killed 4 s later; in a container of Cloud Foundry's again
 // 0.5 s later, killed 2.5 s later. So nothing is left on an instance 20 s
 // after the last sign of life from here. A container that has no sleep program
@@ -33,6 +34,9 @@ func ClockQuestion() []byte { return []byte("c\n") }
 
 // maxSnaplen is the largest value that libpcap takes.
 const maxSnaplen = 262144
+
+// maxTime is within what every sleep takes.
+const maxTime = 10 * 365 * 24 * time.Hour
 
 // Command is one capture on one instance. The zero value captures everything
 // on all interfaces with what is installed, except its own connection.
@@ -48,6 +52,11 @@ type Command struct {
 	SelfFilter    string // expression for the connection to leave out, for containers of Cloud Foundry's; "" means what the instance knows of it
 	ServerPort    int    // TCP port to leave out where the instance does not know its connection; 0 means 22
 	Sudo          bool   // run the helper with sudo -n, unless the login user is root already; never cf-pcap, containers have no sudo
+
+	// MaxTime is how long the helper may run, in whole seconds, a part of one counting as one; 0 is no limit. Then it is
+	// asked to end as it is at the end of standard input, and the command's exit status is [TimeUp]. It counts on the
+	// instance, whatever comes from here. In a container that has no sleep program it is looked at with each [Heartbeat].
+	MaxTime time.Duration
 }
 
 // Check tells what is wrong with the command before anything is sent. Line
@@ -78,6 +87,9 @@ func (c Command) Check() error {
 	}
 	if c.BufferKiB < 0 || c.BufferKiB > 1<<21 {
 		return errors.New("the kernel buffer must be from 0 to 2 GiB")
+	}
+	if c.MaxTime < 0 || c.MaxTime > maxTime {
+		return fmt.Errorf("the helper's time is %v, it must be from 0 to 10 years", c.MaxTime)
 	}
 	return nil
 }

@@ -48,15 +48,23 @@ case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac
 `
 	// A trap ends the wait with the trap's status. The helper's own is known once it is gone; 127 where it is forgotten.
 	statusText = `
-wait $p
+[ "$m" ] || wait $p
 x=$?
 [ $x = 127 ] || r=$x
 `
+	// Where there is no sleep, the time is looked at with each line, in whole seconds.
+	bareLimitText = `[ "$n" ] && read -r a b </proc/uptime && e=$((${a%.*} + <SECONDS>))`
+	lookText      = `[ "$n" ] && read -r a b </proc/uptime && [ ${a%.*} -gt $e ] && kill -USR2 $$ && break`
 )
 
 // containerStopLine is stopLine for a container. Its steps are short whatever t says: with those of 1 s, where sleep
 // knows no less, KILL comes 19 s after the last sign of life.
 func containerStopLine(first string, t timing) string {
-	return joinScript(strings.NewReplacer("<BARE>", bareText, "<GUARD>", guardText, "<INSIST>", insistText, "<STATUS>", statusText, "<FIRST>", first,
-		"<SIGNALS>", first+" TERM TERM TERM TERM KILL", "<SILENCE>", t.silence, "<STEP>", "$q", "<NAP>", ".10").Replace(stopText))
+	look, text := "", stopText
+	if t.most != "" {
+		look = lookText
+		text = strings.ReplaceAll(text, "<LIMIT>", "<LIMIT>\n"+strings.ReplaceAll(bareLimitText, "<SECONDS>", t.most))
+	}
+	return joinScript(strings.NewReplacer("<BARE>", bareText, "<GUARD>", guardText, "<LOOK>", look, "<INSIST>", insistText, "<STATUS>", statusText, "<FIRST>", first,
+		"<SIGNALS>", first+" TERM TERM TERM TERM KILL", "<SILENCE>", t.silence, "<STEP>", "$q", "<NAP>", ".10").Replace(t.limited(text)))
 }

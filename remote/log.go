@@ -41,6 +41,9 @@ type Report struct {
 	Listening  string    // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
 }
 
+// Counts says whether the helper is of a kind that ends with a report, if it may end by itself.
+func (r Report) Counts() bool { return !isCFPcap(r.Helper) }
+
 // Write never fails.
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // marker begins the lines that our own script writes to standard error, up to
@@ -93,10 +94,10 @@ const sudoText = `
 // stopText runs the helper, its words, as a child, and ends it on the end of
 // standard input or when no line comes for <SILENCE> seconds. POSIX sh only,
 // no single quotes needed. The words in <> on lines of their own are for
-// containers. Three processes beside the helper: this shell,
-// which waits for it; a watch, which reads the lines; a countdown, made anew
-// for each line, which ends the helper when it is not ended itself. A line "c"
-// is answered with what the clock shows.
+// containers and for a limit of the time. Three processes beside the helper:
+// this shell, which waits for it; a watch, which reads the lines; a countdown,
+// made anew for each line, which ends the helper when it is not ended itself. A
+// line "c" is answered with what the clock shows.
 //
 // Every pair of them has a signal of its own. A signal to a child that has
 // not yet let go of its parent's trap would be lost, so the parent must have
@@ -113,10 +114,11 @@ p=$!
 trap "" INT TERM HUP
 (
 	trap "" PIPE
-	trap "kill -ALRM \$! \$t; exit" USR1
+	trap "kill -ALRM \$! \$t<TOO>; exit" USR1
 	t=
-	# count SECONDS: a new countdown, then the end of the one before; in this
-	# order, so that where no process can be made the old one runs out.
+	# count SECONDS [SIGNAL]: a new countdown, then the end of the one before; in
+	# this order, so that where no process can be made the old one runs out. The
+	# signal tells the shell when it has run out.
 	count() {
 		<GUARD>
 		(
@@ -132,6 +134,7 @@ trap "" INT TERM HUP
 					sleep .02
 					i=$((i+1))
 				done
+				[ "$2" ] && kill -$2 $$
 				kill -$s $p || exit
 				d=<STEP>
 			done
@@ -139,17 +142,23 @@ trap "" INT TERM HUP
 		kill -ALRM $t
 		t=$!
 	}
-	count <SILENCE>
+	<LIMIT>
+	count <SILENCE> USR1
 	while read -r x; do
-		count <SILENCE>
+		count <SILENCE> USR1
 		[ "$x" = c ] && printf "` + marker + `clock %s\n" $(date +%s.%N) >&4
+		<LOOK>
 	done
 	count 0
+	<UNLIMIT>
 	wait
 ) <&3 3<&- >/dev/null 2>&1 &
 w=$!
 # From here on, the output is the helper's alone, and the watch's answers.
 exec >/dev/null 2>&1 4>&-
+m=
+trap "m=123" USR1
+trap "m=124" USR2
 trap "kill -<FIRST> $p" INT TERM HUP
 wait $p
 r=$?
@@ -160,15 +169,32 @@ while kill -0 $p; do
 	sleep <NAP> || sleep 1
 done
 <STATUS>
+[ "$m" ] && r=$m
 trap "" INT TERM HUP
 kill -USR1 $w
 exit $r
 `
 
+// limitText is a countdown of its own, which no line begins anew, for a helper
+// that may run for a certain time only.
+const limitText = `
+l=
+count <SECONDS> USR2
+l=$t t=
+`
+
+// Exit statuses of a [Command] whose helper was not ended from here, but by the
+// instance itself.
+const (
+	Unheard = 123 // no sign of life came any more
+	TimeUp  = 124 // MaxTime was over; timeout(1) has the same
+)
+
 // timing is how long the stop script waits, in seconds, as sleep takes them.
 type timing struct {
 	silence string // without a line, until the helper is asked to end
 	step    string // from there to the second signal, and on to KILL
+	most    string // from the start, until the helper is asked to end whatever comes; "" is no limit
 }
 
 // limits keep below 20 s in all: 14, 16 and 18 s.
@@ -218,7 +244,13 @@ func (c Command) stopScript() string {
 		// ignores INT until it has a handler, but never TERM.
 		first = "TERM"
 	}
-	return stopLines()[stopKind{first, c.container()}]
+	kind := stopKind{first, c.container()}
+	if c.MaxTime == 0 {
+		return stopLines()[kind]
+	}
+	t := limits
+	t.most = strconv.FormatInt(int64((c.MaxTime+time.Second-1)/time.Second), 10)
+	return kind.line(t)
 }
 
 // stopKind tells the stop scripts apart.
@@ -231,15 +263,32 @@ type stopKind struct {
 var stopLines = sync.OnceValue(func() map[stopKind]string {
 	lines := make(map[stopKind]string)
 	for _, first := range []string{"INT", "TERM"} {
-		lines[stopKind{first, false}] = stopLine(first, limits)
-		lines[stopKind{first, true}] = containerStopLine(first, limits)
+		for _, container := range []bool{false, true} {
+			kind := stopKind{first, container}
+			lines[kind] = kind.line(limits)
+		}
 	}
 	return lines
 })
 
+func (k stopKind) line(t timing) string {
+	if k.container {
+		return containerStopLine(k.first, t)
+	}
+	return stopLine(k.first, t)
+}
+
 func stopLine(first string, t timing) string {
-	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<INSIST>", "", "<STATUS>", "", "<FIRST>", first,
-		"<SIGNALS>", first+" TERM KILL", "<SILENCE>", t.silence, "<STEP>", t.step, "<NAP>", ".1").Replace(stopText))
+	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<LOOK>", "", "<INSIST>", "", "<STATUS>", "", "<FIRST>", first,
+		"<SIGNALS>", first+" TERM KILL", "<SILENCE>", t.silence, "<STEP>", t.step, "<NAP>", ".1").Replace(t.limited(stopText)))
+}
+
+// limited fills in the parts of a stop script that limit the helper's time.
+func (t timing) limited(text string) string {
+	if t.most == "" {
+		return strings.NewReplacer("<TOO>", "", "<LIMIT>", "", "<UNLIMIT>", "").Replace(text)
+	}
+	return strings.NewReplacer("<TOO>", ` \$l`, "<LIMIT>", strings.ReplaceAll(limitText, "<SECONDS>", t.most), "<UNLIMIT>", "kill -ALRM $l").Replace(text)
 }
 
 // joinScript makes one line of a script: comments go, and a line that does

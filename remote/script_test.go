@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -132,18 +133,18 @@ func TestStop(t *testing.T) {
 				if mode.name == "flood" {
 					waitFor(t, 800*ms+mode.most, r.left)
 				}
-				r.ends(start, mode.status, 800*ms+mode.least, 800*ms+mode.most+slack)
+				r.ends(start, Unheard, 800*ms+mode.least, 800*ms+mode.most+slack)
 			})
 		}
 		each("silence from the start", func(t *testing.T) {
 			start := time.Now()
-			wrapped(t, sh, "polite").ends(start, 7, 800*ms, 800*ms+slack)
+			wrapped(t, sh, "polite").ends(start, Unheard, 800*ms, 800*ms+slack)
 		})
 		each("heartbeats keep it", func(t *testing.T) {
 			r := wrapped(t, sh, "polite")
 			start := time.Now()
 			r.beat(2400*ms, 200*ms, 1)
-			r.ends(start, 7, 2900*ms, 3200*ms+slack)
+			r.ends(start, Unheard, 2900*ms, 3200*ms+slack)
 		})
 		each("a flood of heartbeats", func(t *testing.T) {
 			r := wrapped(t, sh, "polite")
@@ -247,19 +248,23 @@ func TestClockQuestion(t *testing.T) {
 	}
 }
 
-// TestStopContainer has the stop script for containers, also where there is a shell and nothing else.
-func TestStopContainer(t *testing.T) {
-	t.Parallel()
-	shells := posixShells(t)
-	for _, sh := range shells[:2] {
+// bareShells find no other program.
+func bareShells(t *testing.T) (shells []shell) {
+	for _, sh := range posixShells(t)[:2] {
 		path, err := exec.LookPath(sh.args[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		shells = append(shells, shell{name: sh.name + ", bare", args: []string{path}, env: []string{"PATH=/nowhere"}})
 	}
+	return shells
+}
+
+// TestStopContainer has the stop script for containers, also where there is a shell and nothing else.
+func TestStopContainer(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
-	for _, sh := range shells {
+	for _, sh := range append(posixShells(t), bareShells(t)...) {
 		for _, mode := range []struct {
 			name        string
 			status      int
@@ -289,6 +294,81 @@ func TestStopContainer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// limited are short limits with one of the time in all.
+var limited = timing{silence: "0.8", step: "0.2", most: "1"}
+
+// TestTimeUp ends helpers although signs of life come, and leaves nothing of the countdown where they end before.
+func TestTimeUp(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	scripts := map[string]func(timing) string{
+		"host":      func(t timing) string { return stopLine("INT", t) },
+		"container": func(t timing) string { return containerStopLine("INT", t) },
+	}
+	long := limited
+	long.silence, long.most = "9", "99"
+	for _, sh := range append(posixShells(t), bareShells(t)...) {
+		for kind, script := range scripts {
+			if kind == "host" && strings.HasSuffix(sh.name, ", bare") {
+				continue // a host has programs
+			}
+			each := func(name, mode string, limits timing, f func(r *run, start time.Time)) {
+				t.Run(sh.name+"/"+kind+"/"+name, func(t *testing.T) {
+					t.Parallel()
+					start := time.Now()
+					f(wrappedBy(t, script(limits), sh, mode), start)
+				})
+			}
+			each("time is up, polite", "polite", limited, func(r *run, start time.Time) {
+				defer r.beatOn()()
+				r.ends(start, TimeUp, 900*ms, 2*time.Second+slack) // bare, it is looked at with each sign of life
+			})
+			each("time is up, stubborn", "stubborn", limited, func(r *run, start time.Time) {
+				defer r.beatOn()()
+				r.ends(start, TimeUp, 1100*ms, 5*time.Second+slack)
+			})
+			each("ends by itself", "exit", long, func(r *run, _ time.Time) { r.ends(time.Now(), 3, 0, slack) })
+			each("end of stdin", "polite", long, func(r *run, _ time.Time) {
+				r.stdin.Write(Heartbeat())
+				start := time.Now()
+				r.stdin.Close()
+				r.ends(start, 7, 0, slack)
+			})
+			each("a signal", "polite", long, func(r *run, _ time.Time) {
+				r.watched()
+				start := time.Now()
+				r.cmd.Process.Signal(syscall.SIGTERM)
+				r.endsBy(start, syscall.SIGTERM, 7, 0, slack)
+			})
+			each("the shell killed", "stubborn", long, func(r *run, _ time.Time) {
+				r.stdin.Write(Heartbeat())
+				r.cmd.Process.Kill()
+				r.stdin.Close()
+				r.ends(time.Now(), -1, 0, 5*time.Second+slack)
+			})
+		}
+	}
+}
+
+// beatOn gives signs of life, whether anybody takes them or not, until stop is called.
+func (r *run) beatOn() (stop func()) {
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			r.stdin.Write(Heartbeat())
+			select {
+			case <-tick.C:
+			case <-over:
+				return
+			}
+		}
+	})
+	return func() { close(over); wg.Wait() }
 }
 
 // beat sends n lines at once, again and again, and sees that nothing ends.
@@ -356,16 +436,25 @@ func TestJoinScript(t *testing.T) {
 func TestStopLine(t *testing.T) {
 	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
 		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=2; done; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; [ "$2" ] && kill -$2 $$; kill -$s $p || exit; d=2; done; ) 4>&- & ` +
+		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
-		`trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
-		`trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
+		`[ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
 	if got := (Command{}).stopScript(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if strings.Contains(stopLine("INT", limits)+containerStopLine("INT", limits), "'") {
+	if strings.Contains(stopLine("INT", limits)+containerStopLine("INT", limits)+stopLine("INT", limited)+containerStopLine("INT", limited), "'") {
 		t.Error("a single quote")
+	}
+}
+
+// TestLimitedStopLine pins what a limit of the time adds to it.
+func TestLimitedStopLine(t *testing.T) {
+	short := Command{}.stopScript()
+	want := strings.NewReplacer(`\$! \$t; exit`, `\$! \$t \$l; exit`, "}; count 14", "}; l=; count 90 USR2; l=$t t=; count 14", "count 0; ", "count 0; kill -ALRM $l; ").Replace(short)
+	if got := (Command{MaxTime: 89001 * time.Millisecond}).stopScript(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
@@ -375,11 +464,11 @@ func TestContainerStopLine(t *testing.T) {
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
 		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
 		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; kill -$s $p || exit; d=$q; done; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14; while read -r x; do count 14; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; [ "$2" ] && kill -$2 $$; kill -$s $p || exit; d=$q; done; ) 4>&- & ` +
+		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
-		`trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
-		`sleep .10 || sleep 1; done; wait $p; x=$?; [ $x = 127 ] || r=$x; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
+		`sleep .10 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; [ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
 	if got := (Command{Helper: "cf-pcap"}).stopScript(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -393,7 +482,7 @@ func TestContainerStopLine(t *testing.T) {
 // TestSyntax has every shell read every form of both scripts.
 func TestSyntax(t *testing.T) {
 	for _, sh := range posixShells(t) {
-		for _, c := range []Command{{}, {Sudo: true}, {NoSelfFilter: true}, {Helper: "x"}, {Helper: "/x", Filter: "("}, {Helper: "cf-pcap"}, {SelfFilter: "udp"}} {
+		for _, c := range []Command{{}, {Sudo: true}, {NoSelfFilter: true}, {Helper: "x"}, {Helper: "/x", Filter: "("}, {Helper: "cf-pcap"}, {SelfFilter: "udp"}, {MaxTime: 1}, {SelfFilter: "udp", MaxTime: 1}} {
 			for _, text := range []string{c.startScript(), c.stopScript()} {
 				cmd := sh.command(text)
 				cmd.Args = append(cmd.Args[:len(cmd.Args)-2], "-n", "-c", text)

@@ -16,6 +16,7 @@ import (
 // remoteRun is a command on an instance.
 type remoteRun struct {
 	t      *testing.T
+	name   string
 	sess   *ssh.Session
 	stdin  io.WriteCloser
 	stdout io.Reader
@@ -126,7 +127,13 @@ func TestServers(t *testing.T) {
 	for _, s := range servers {
 		for _, c := range []Command{{Helper: b.capable, Interface: "lo"}, {Interface: "lo", Sudo: true}, {Interface: "any", Sudo: true, Helper: "dumpcap"}} {
 			c.ServerPort, c.Filter = 2222, "udp" // not the other users' connections
-			for how, end := range map[string]func(*remoteRun, net.Conn){"stop": stopped, "cut": cut} {
+			for how, end := range map[string]func(*remoteRun, net.Conn){"stop": stopped, "cut": cut, "time up": timeUp} {
+				if c.MaxTime = 0; how == "time up" {
+					if !c.Sudo {
+						continue // the script is the same
+					}
+					c.MaxTime = time.Second
+				}
 				name := fmt.Sprintf("%s/sudo=%v,%s/%s", s.name, c.Sudo, c.Interface, how)
 				t.Run(name, func(t *testing.T) {
 					t.Run("all", func(t *testing.T) { b.everyShell(t, s, c, end) })
@@ -164,6 +171,16 @@ func stopped(r *remoteRun, _ net.Conn) {
 	}
 	r.t.Logf("stop took %v; %+v", time.Since(began), r.log.Report())
 	if rep := r.log.Report(); !rep.Known || rep.Captured != 0 || rep.Listening == "" {
+		r.t.Errorf("report %+v", rep)
+	}
+}
+
+// timeUp waits for the end of a capture whose time is limited.
+func timeUp(r *remoteRun, _ net.Conn) {
+	if status := r.status(); status != TimeUp {
+		r.t.Errorf("status %d: %+v", status, r.log.Failure(status))
+	}
+	if rep := r.log.Report(); !rep.Known || rep.Captured != 0 {
 		r.t.Errorf("report %+v", rep)
 	}
 }
@@ -249,40 +266,61 @@ func (b *bed) send(t *testing.T, n int) {
 }
 
 // TestHeartbeatLoss keeps every connection up but silent, with the product's
-// own times.
+// own times, on every server, under every login shell, and with all rights.
 func TestHeartbeatLoss(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 14 s")
 	}
 	t.Parallel()
-	b := newBed(t, "sh")
-	b.sudoers(t, b.users["sh"]+" ALL=(root) NOPASSWD: ALL")
+	b := newBed(t, "sh", "bash", "ash", "zsh", "tcsh", "fish")
+	var rules []string
+	for _, name := range b.users {
+		rules = append(rules, name+" ALL=(root) NOPASSWD: ALL")
+	}
+	b.sudoers(t, strings.Join(rules, "\n"))
 	servers := []server{b.openssh(t, "127.0.0.1:22"), b.dropbear(t, "127.0.0.1:2222"), b.embedded(t)}
-	t.Run("all", func(t *testing.T) { b.goSilent(t, servers) })
-	waitFor(t, 5*time.Second, b.left(servers[0].pid, servers[1].pid))
-}
-
-// goSilent lets captures on all servers wait for heartbeats that do not come.
-// The filter keeps them from capturing each other's streams without end.
-func (b *bed) goSilent(t *testing.T, servers []server) {
+	var silent []*remoteRun
+	var clients []*ssh.Client
 	for _, s := range servers {
-		for _, c := range []Command{{Interface: "lo", Helper: b.capable, Filter: "udp"}, {Sudo: true, Filter: "udp"}} {
-			t.Run(fmt.Sprintf("%s/sudo=%v", s.name, c.Sudo), func(t *testing.T) {
-				t.Parallel()
-				client, _ := b.login(t, s, b.users["sh"])
-				defer client.Close()
+		for _, sh := range b.logins {
+			for _, c := range []Command{{Helper: b.capable}, {Sudo: true}, {}} {
+				name := b.users[sh]
+				switch {
+				case s.name == "dropbear" && sh == "ash":
+					continue // it lets only shells in that /etc/shells has
+				case !c.Sudo && c.Helper == "" && s.name != "x/crypto":
+					continue // no user but root is root; the end-to-end tests have that
+				case !c.Sudo && c.Helper == "":
+					name = asRoot + name
+				}
+				// The filter keeps them from capturing each other's streams without end.
+				c.Interface, c.Filter, c.BufferKiB = "lo", "udp", 512
+				client, _ := b.login(t, s, name)
+				clients = append(clients, client)
 				run := start(t, client, c)
-				run.header()
-				run.silence()
-				began := time.Now()
-				status := run.status()
-				if took := time.Since(began); took < 10*time.Second || took > 20*time.Second {
-					t.Errorf("ended after %v", took)
-				}
-				if rep := run.log.Report(); status != 0 || !rep.Known {
-					t.Errorf("status %d, %+v", status, rep)
-				}
-			})
+				run.name = fmt.Sprintf("%s/%s/sudo=%v", s.name, name, c.Sudo)
+				silent = append(silent, run)
+			}
 		}
 	}
+	for _, run := range silent {
+		run.header()
+	}
+	began := time.Now()
+	var ends sync.WaitGroup
+	for _, run := range silent {
+		run.silence()
+		ends.Go(func() {
+			status, took := run.status(), time.Since(began)
+			if rep := run.log.Report(); took < 10*time.Second || took > 20*time.Second || status != Unheard || !rep.Known {
+				t.Errorf("%s: ended after %v with status %d, %+v", run.name, took, status, rep)
+			}
+		})
+	}
+	ends.Wait()
+	t.Logf("%d captures have ended after %v", len(silent), time.Since(began))
+	for _, client := range clients { // the servers stay for them
+		client.Close()
+	}
+	waitFor(t, time.Until(began.Add(20*time.Second)), b.left(servers[0].pid, servers[1].pid))
 }
