@@ -176,6 +176,9 @@ func (h *handshake) connect(ctx context.Context) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && context.Cause(ctx) == errBudget {
+		return nil, h.explainSlowName(dns)
+	}
 	if ctx.Err() != nil {
 		return nil, h.contextError(ctx, "")
 	}

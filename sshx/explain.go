@@ -136,6 +136,12 @@ func (h *handshake) explainName(dns *net.DNSError) error {
 		Tip: "check this machine's name servers and its network"}
 }
 
+// explainSlowName is about a look-up that had not ended when the time was up.
+func (h *handshake) explainSlowName(dns *net.DNSError) error {
+	return &Error{Kind: KindUnknownHost, Problem: "the host name cannot be looked up: no answer within " + shortTime(h.timeout), Err: dns,
+		Tip: "check this machine's name servers and its network, or allow more time with --connect-timeout"}
+}
+
 const droppedTip = "the server may be busy (MaxStartups in its sshd_config) or may block this machine (hosts.deny, fail2ban); try again later"
 
 // explainJump is about the jump host's refusal to connect on.
