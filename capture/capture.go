@@ -89,8 +89,11 @@ type Config struct {
 	AlignClocks   bool // shift each instance's timestamps by the measured offset of its clock
 
 	Duration time.Duration // stop so long after all instances are capturing; 0 = no limit
-	Count    int64         // stop after so many packets, exactly; 0 = no limit
-	MaxSize  int64         // stop before the output has more bytes; 0 = no limit
+	// MaxRemoteTime is how long a helper may run on its instance, which sees to it itself, whatever becomes of us; 0 = no
+	// limit. Whole seconds; what is left of one counts as one. For an instance that is over then, that is a normal end.
+	MaxRemoteTime time.Duration
+	Count         int64 // stop after so many packets, exactly; 0 = no limit
+	MaxSize       int64 // stop before the output has more bytes; 0 = no limit
 
 	Rotation    Rotation // a new file again and again, under names made of Output.Path
 	PerInstance bool     // a file for each instance, too, beside the others
@@ -259,6 +262,7 @@ func (cfg Config) command(in Instance, iface string, sudo bool) remote.Command {
 		SelfFilter:   in.SelfFilter,
 		ServerPort:   in.Port,
 		Sudo:         sudo,
+		MaxTime:      cfg.MaxRemoteTime,
 	}
 	if c.Helper == "" || c.Helper == "auto" {
 		c.Helper = in.Helper

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -95,6 +96,7 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	if t.link == 0 {
 		t.link = layers.LinkTypeEthernet
 	}
+	s.Stderr = &locked{w: s.Stderr} // listen writes beside
 	h := &helper{Session: s, stop: make(chan struct{})}
 	t.clock(s)
 	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
@@ -117,6 +119,18 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	}
 	fmt.Fprintf(s.Stderr, "%d packets captured\n%d packets received by filter\n7 packets dropped by kernel\n", h.written, h.written+7)
 	return 0
+}
+
+// locked is a writer for several goroutines.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // clock tells what the instance's clock shows.

@@ -18,6 +18,8 @@ type Clock struct {
 	Offset time.Duration
 	Error  time.Duration
 	Shift  time.Duration // what was added to the timestamps, with Config.AlignClocks
+
+	ours time.Duration // how far our own had been set ahead by then, or stood still: see run.drift
 }
 
 // certain is the offset where the clocks differ for sure, and 0 where they may agree.
@@ -57,8 +59,7 @@ func (c Clock) MarshalJSON() ([]byte, error) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// reading is what an instance's clock showed at some time between two of ours. Both of these have Go's monotonic clock,
-// so that a step of our wall clock between two readings shows as one of theirs, and none within.
+// reading is what an instance's clock showed at some time between two of ours. Both of these have Go's monotonic clock.
 type reading struct {
 	asked, came time.Time
 	shows       time.Time
@@ -88,7 +89,7 @@ type estimate struct {
 // take takes in another measurement: a better one, or one that tells that the clock has been set since.
 func (e *estimate) take(c Clock, now time.Time) (changed bool) {
 	aged := e.clock.Error + time.Duration(drift*float64(now.Sub(e.at)))
-	stepped := (c.Offset - e.clock.Offset).Abs() > c.Error+aged
+	stepped := (c.Offset + c.ours - e.clock.Offset - e.clock.ours).Abs() > c.Error+aged
 	if e.clock.Known && !stepped && c.Error > aged {
 		return false
 	}
@@ -114,7 +115,7 @@ func newStderr(asked time.Time) *stderr {
 }
 
 func (l *stderr) Write(p []byte) (int, error) {
-	now := time.Now()
+	now := timeNow()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.Log.Write(p)
@@ -138,7 +139,7 @@ func (l *stderr) Write(p []byte) (int, error) {
 // ask sends the question.
 func (l *stderr) ask(to io.Writer) error {
 	l.mu.Lock()
-	l.asked = time.Now()
+	l.asked = timeNow()
 	l.mu.Unlock()
 	_, err := to.Write(remote.ClockQuestion())
 	return err
@@ -187,6 +188,7 @@ func (s *stream) clock() Clock {
 func (s *stream) learnClock(c Clock, at time.Time) {
 	s.mu.Lock()
 	before := s.estimate.clock
+	c.ours = s.instance.run.drift()
 	changed := s.estimate.take(c, at)
 	after, open := s.estimate.clock, s.open
 	s.mu.Unlock()
@@ -194,7 +196,9 @@ func (s *stream) learnClock(c Clock, at time.Time) {
 		return
 	}
 	s.instance.run.messages <- message{stream: s, kind: timed}
-	if step := after.Offset - before.Offset; before.Known && step.Abs() > farOff+after.Error+before.Error {
+	step, most := after.Offset-before.Offset, farOff+after.Error+before.Error
+	// Where only one of these is large it was our clock that was set, or slept.
+	if before.Known && step.Abs() > most && (step+after.ours-before.ours).Abs() > most {
 		s.instance.run.emit(Event{Kind: Note, Instance: s.instance.Name, Text: "its clock was set, by " + aheadOrBehind(step)})
 	}
 }

@@ -201,6 +201,15 @@ func (f *file) live() bool { return f.special }
 // readerGone says whether this is a pipe without a reader.
 func (f *file) readerGone() bool { return f.fd != nil && f.special && hungUp(f.fd) }
 
+// removed says whether the file has no name any more, so that all that is written to it is lost.
+func (f *file) removed() bool {
+	if f.fd == nil || !f.own || f.special || !nameless(f.fd) {
+		return false
+	}
+	_, err := os.Stat(f.Path) // some file systems count no names
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // close ends the file after its first whole bytes: what follows them is the torn end of a write that failed.
 func (f *file) close(whole int64) error {
 	if f.fd == nil {

@@ -71,3 +71,13 @@ func hungUp(fd *os.File) bool {
 	})
 	return gone
 }
+
+// nameless says whether an open file has no name any more.
+func nameless(fd *os.File) bool {
+	info, err := fd.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 0
+}

@@ -3,7 +3,10 @@ package capture_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/sshpcap/sshpcap/capture"
 	"github.com/sshpcap/sshpcap/internal/sshserver"
+	"github.com/sshpcap/sshpcap/remote"
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
@@ -144,6 +148,47 @@ func TestFollowUntilTheEnd(t *testing.T) {
 	}
 	if len(f.left) != 1 || len(f.failed) != 0 {
 		t.Errorf("left %q, failed %q", f.left, f.failed)
+	}
+}
+
+// The time of a helper that was lost counts for the next one, and one that is over is not started again.
+func TestFollowMaxRemoteTime(t *testing.T) {
+	limit := regexp.MustCompile(`count (\d+) USR2`)
+	for name, back := range map[string]bool{"comes back": true, "stays away": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var starts, last atomic.Int64
+			shaky := instance(t, "shaky", func(s *sshserver.Session) int {
+				n, _ := strconv.Atoi(limit.FindStringSubmatch(s.Command)[1])
+				last.Store(int64(n))
+				switch {
+				case starts.Add(1) == 1:
+					return tcpdump{give: burst(1, 5), exit: 1}.run(s)
+				case back:
+					status := tcpdump{give: burst(2, 7), exit: remote.TimeUp}.run(s)
+					fmt.Fprintf(s.Stderr, "7 packets captured\n7 packets received by filter\n0 packets dropped by kernel\n")
+					return status
+				}
+				return 127
+			})
+			f := follow(t, "x.pcapng", shaky)
+			f.MaxRemoteTime = 3 * time.Second
+			report, err := f.run(t, nil)
+			if err != nil || report.End != capture.EndAll {
+				t.Fatalf("error %v, ended by %s", err, report.End)
+			}
+			state, written := capture.OK, int64(12)
+			if !back {
+				state, written = capture.LostState, 5
+			}
+			if in := report.Instances[0]; in.State != state || in.Interfaces[0].Written != written || (in.Problem == "") != back {
+				t.Errorf("%s %q, %d written", in.State, in.Problem, in.Interfaces[0].Written)
+			}
+			if n := starts.Load(); back && n != 2 || n < 2 || last.Load() < 1 || last.Load() > 3 {
+				t.Errorf("%d starts, the last for %d s", n, last.Load())
+			}
+			checkSums(t, report)
+		})
 	}
 }
 

@@ -51,7 +51,7 @@ func (in *instance) capture() {
 	for {
 		before := time.Now()
 		var err error
-		if !in.gone.Load() {
+		if !in.gone.Load() && !in.expired() {
 			err = in.once()
 		}
 		if !in.run.cfg.Follow || in.run.active.Err() != nil || in.finished() {
@@ -82,6 +82,14 @@ func (in *instance) finished() bool {
 		}
 	}
 	return true
+}
+
+// expired says whether no stream is tried any more, since their time is over.
+func (in *instance) expired() bool {
+	for _, s := range in.streams {
+		s.expire()
+	}
+	return in.finished()
 }
 
 // once connects and captures until the connection or all streams have ended. The error is that of connecting.

@@ -66,7 +66,7 @@ var errLimit = errors.New("limit reached")
 func newPump(r *run) *pump {
 	p := &pump{run: r, merger: merge.NewMerger(r.cfg.mergerConfig()), of: make(map[*stream]*source)}
 	p.others.parts = make(map[*instance]*output)
-	now := time.Now()
+	now := timeNow()
 	for _, in := range r.all() {
 		for _, s := range in.streams {
 			p.join(s, now)
@@ -103,14 +103,14 @@ func (p *pump) work() error {
 		if !p.ready && p.settled() {
 			p.start(duration)
 		}
-		alarm.Reset(p.step(time.Now()))
+		alarm.Reset(p.step(timeNow()))
 	}
 	return p.finish()
 }
 
 // take handles a message and those that wait behind it. false = the streams have all ended.
 func (p *pump) take(m message) bool {
-	now := time.Now()
+	now := timeNow()
 	p.handle(m, now)
 	for range cap(p.run.messages) {
 		select {
@@ -184,8 +184,8 @@ func (p *pump) unfit(src *source, err error) {
 // describe adds a source to the output, which is made for the first one.
 func (p *pump) describe(src *source) error {
 	if p.output == nil {
-		p.output = newOutput(p.nextFile(time.Now()), p.run.cfg, src.header)
-		p.statistics = time.Now().Add(statisticsEvery)
+		p.output = newOutput(p.nextFile(timeNow()), p.run.cfg, src.header)
+		p.statistics = timeNow().Add(statisticsEvery)
 	}
 	return p.output.add(src)
 }
@@ -207,7 +207,7 @@ func (p *pump) start(duration *time.Timer) {
 	if r.captured() == 0 || r.active.Err() != nil {
 		return
 	}
-	r.ready = time.Now()
+	r.ready = timeNow()
 	p.begin()
 	p.warnOfClocks(p.openSources())
 	r.emit(Event{Kind: Ready, Ready: r.captured()})
@@ -231,7 +231,7 @@ func (p *pump) begin() {
 			return
 		}
 	}
-	p.output = newOutput(p.nextFile(time.Now()), p.run.cfg, header)
+	p.output = newOutput(p.nextFile(timeNow()), p.run.cfg, header)
 }
 
 func (p *pump) openSources() (open []*source) {
@@ -416,7 +416,7 @@ func (p *pump) fail(err error) {
 	p.run.stop(EndOutput)
 }
 
-// look notices that the reader of a pipe has gone, even while there is nothing to write to it.
+// look notices that the reader of a pipe has gone, even while there is nothing to write to it, and that somebody has removed a file.
 func (p *pump) look() {
 	var late int64
 	for _, src := range p.sources {
@@ -425,6 +425,9 @@ func (p *pump) look() {
 	p.run.cfg.Progress.Late.Store(late)
 	if !p.full && p.run.out.readerGone() {
 		p.fail(p.run.out.explain(errReaderGone))
+	}
+	if !p.full && p.output != nil && p.output.file.removed() {
+		p.fail(p.output.explain(errRemoved))
 	}
 }
 

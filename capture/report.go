@@ -242,11 +242,19 @@ func (in *instance) neverOpened() bool {
 // mostBehind is how long others wait, beside the window, for an instance whose clock is behind.
 const mostBehind = 5 * time.Second
 
-// mergeOffset is how far this stream's clock is ahead of what the merger compares it with.
+// mergeOffset is how far this stream's clock is ahead of what the merger compares it with, which is our clock when the run
+// began and what has passed since.
 func (s *stream) mergeOffset() time.Duration {
 	c := s.clock()
 	c.Offset += c.Shift
-	return max(c.certain(), -mostBehind)
+	return max(c.certain()+c.ours, -mostBehind)
+}
+
+// ahead is how far this stream's times are ahead of run.now.
+func (s *stream) ahead() time.Duration {
+	c := s.clock()
+	c.Offset += c.Shift
+	return c.certain() + min(c.ours, 0)
 }
 
 var _ merge.Sink = (*pump)(nil)

@@ -31,6 +31,25 @@ type run struct {
 	ready   time.Time // zero until then
 }
 
+// timeNow is time.Now, but for tests, which set the clock.
+var timeNow = time.Now
+
+// now is the time by our clock, or by what has passed since the run began, if that is later. So it does not go back when the
+// clock is set, nor stand still while this computer sleeps.
+func (r *run) now() time.Time {
+	now := timeNow()
+	if drift := r.drift(); drift < 0 {
+		return now.Add(-drift)
+	}
+	return now
+}
+
+// drift is how far our clock has been set ahead since the run began, or how long this computer has slept.
+func (r *run) drift() time.Duration {
+	now := timeNow()
+	return now.Round(0).Sub(r.started.Round(0)) - now.Sub(r.started)
+}
+
 // message is what a stream tells the pump.
 type message struct {
 	stream *stream
@@ -103,7 +122,7 @@ func (r *run) all() []*instance {
 
 // run connects, captures and reports. It returns when all goroutines have ended.
 func (r *run) run(ctx context.Context) (Report, error) {
-	r.started = time.Now()
+	r.started = timeNow()
 	r.cfg.Progress.Instances.Store(int64(len(r.cfg.Instances)))
 	defer r.cut()
 	defer r.stop(EndAll)

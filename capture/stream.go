@@ -27,10 +27,13 @@ type stream struct {
 	instance *instance
 	iface    string
 
+	deadline time.Time // when the time of its helpers is up; zero until it has opened, and without a limit
+
 	overdue atomic.Bool  // the helper did not start in time
 	newest  atomic.Int64 // time of the record that came last, ns since the epoch
 	arrival atomic.Int64 // when it came
-	asleep  atomic.Bool  // we gave no sign of life for long
+	heard   atomic.Int64 // the same in what had passed since the run began
+	asleep  atomic.Int64 // when we gave no sign of life for long, the end of that, ns since the epoch
 	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
 
 	mu                          sync.Mutex
@@ -59,9 +62,14 @@ var errNotCapturing = errors.New("stopped before it was capturing")
 func (s *stream) capture(conn *sshx.Conn) {
 	r := s.instance.run
 	var wait backoff
-	for {
+	for !s.expire() {
 		before := time.Now()
 		err := s.helper(conn)
+		if err == errTimeUp {
+			r.emit(Event{Kind: Note, Instance: s.instance.Name, Text: s.named(err).Error()})
+			s.finish(err)
+			return
+		}
 		if !r.cfg.Follow || r.active.Err() != nil || s.isDone() || hopeless(err) && !s.hasOpened() {
 			s.finish(err)
 			return
@@ -86,6 +94,9 @@ var errEnded = errors.New("its helper ended")
 func (s *stream) helper(conn *sshx.Conn) error {
 	mode := s.instance.run.cfg.Sudo
 	err := s.attempt(conn, mode == SudoAlways)
+	if err == errTimeUp {
+		return err
+	}
 	var failure *remote.Failure
 	if mode != SudoAuto || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
 		return s.instance.explain(err)
@@ -116,7 +127,10 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	r := s.instance.run
 	command := r.cfg.command(s.instance.settings(), s.iface, sudo)
 	command.ServerPort = s.instance.port()
-	log := newStderr(time.Now())
+	if !s.deadline.IsZero() { // it is not the first one
+		command.MaxTime = max(time.Until(s.deadline), 1)
+	}
+	log := newStderr(timeNow())
 	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
 	process, err := conn.Start(starting, command.Line())
 	overdue := err != nil && starting.Err() != nil
@@ -198,7 +212,15 @@ func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct
 	close(measured)
 	beat := time.NewTicker(remote.HeartbeatInterval)
 	defer beat.Stop()
-	last := time.Now()
+	last := timeNow()
+	awake := func() {
+		now := timeNow()
+		if now.Round(0).Sub(last.Round(0)) > 3*remote.HeartbeatInterval { // by the wall clock: the other one sleeps with us
+			s.asleep.Store(now.UnixNano())
+		}
+		last = now
+	}
+	defer awake()
 	for n := 1; ; n++ {
 		select {
 		case <-beat.C:
@@ -207,11 +229,7 @@ func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct
 		case <-r.active.Done():
 			return
 		}
-		now := time.Now()
-		if now.Round(0).Sub(last.Round(0)) > 3*remote.HeartbeatInterval { // by the wall clock: the other one sleeps with us
-			s.asleep.Store(true)
-		}
-		last = now
+		awake()
 		if answers && n%beatsBetween == 0 {
 			answers = s.readClock(log, over, laterReadings, process.Stdin, false)
 		} else if _, err := process.Stdin.Write(remote.Heartbeat()); err != nil {
@@ -254,13 +272,12 @@ func (s *stream) catchUp(over <-chan struct{}) {
 	s.mu.Lock()
 	opened := s.open
 	s.mu.Unlock()
-	ahead := s.mergeOffset() + s.clock().Error
+	clock := s.clock()
 	if !opened || !r.end().wantsAll() {
 		return
 	}
-	stopped := time.Now()
-	target := stopped.Add(ahead).UnixNano()
-	s.arrival.Store(stopped.UnixNano())
+	target := r.now().Add(s.ahead() + clock.Error).UnixNano()
+	s.heard.Store(int64(time.Since(r.started)))
 	most := time.NewTimer(min(catchUpMost, r.cfg.Grace/4))
 	defer most.Stop()
 	look := time.NewTicker(catchUpQuiet / 10)
@@ -268,12 +285,13 @@ func (s *stream) catchUp(over <-chan struct{}) {
 	for {
 		select {
 		case <-look.C:
-			quiet := time.Since(time.Unix(0, s.arrival.Load())) > catchUpQuiet
+			quiet := time.Since(r.started)-time.Duration(s.heard.Load()) > catchUpQuiet
 			if quiet || s.newest.Load() > target {
 				return
 			}
 		case <-most.C:
-			s.behind.Store(true)
+			// Our clock may have been set ahead, or we have slept: who knows?
+			s.behind.Store(s.newest.Load() < target-int64(max(r.drift()-clock.ours, 0)))
 			return
 		case <-over:
 			return
@@ -315,7 +333,8 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 			s.received += int64(len(b.Records))
 			s.mu.Unlock()
 			s.newest.Store(b.Records[len(b.Records)-1].Time)
-			s.arrival.Store(time.Now().UnixNano())
+			s.arrival.Store(timeNow().UnixNano())
+			s.heard.Store(int64(time.Since(r.started)))
 			r.messages <- message{stream: s, kind: packets, batch: b}
 		}
 		if errors.Is(err, io.EOF) {
@@ -366,10 +385,13 @@ func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader)
 		reader.Shift(s.estimate.clock.Shift)
 	}
 	if !s.open {
-		s.arrival.Store(time.Now().UnixNano())
+		s.arrival.Store(timeNow().UnixNano())
 	} else {
 		s.gaps++
 		m.gap = &gap{after: s.newest.Load(), text: s.gapText()}
+	}
+	if !s.open && r.cfg.MaxRemoteTime > 0 {
+		s.deadline = time.Now().Add(r.cfg.MaxRemoteTime)
 	}
 	s.open, s.latest = true, nil
 	s.report = log.Report() // for the name of the instance's address, and what is excluded
@@ -383,7 +405,7 @@ func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader)
 
 // gapText says on the first packet after a gap how long it was, by our clock.
 func (s *stream) gapText() string {
-	last, now := time.Unix(0, s.arrival.Load()), time.Now()
+	last, now := time.Unix(0, s.arrival.Load()), timeNow()
 	if newest := s.newest.Load(); newest > 0 {
 		captured := time.Unix(0, newest)
 		if !s.instance.run.cfg.AlignClocks { // else it is by our clock already
@@ -457,13 +479,37 @@ func (s *stream) verdict(e end, log *stderr, conn *sshx.Conn) error {
 	case stopping && !opened:
 		return errNotCapturing
 	case stopping && readErr == nil && !lost && !log.Report().Known && exitStatus(waitErr) == killed:
-		return &Error{Problem: "the helper did not end when it was asked to, and was killed", Tip: "packets that it had not read are missing, and nobody has counted them"}
+		return errKilled
 	case stopping && readErr == nil && !lost:
 		return nil // also when a signal ended it: its packets have all come
 	case stopping && readErr == merge.ErrTruncated && !lost && log.Report().Known:
 		return nil // the signal broke off its last write; the record that is not whole is counted
+	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && !opened:
+		return &Error{Problem: "its time was over before it was capturing", Tip: "allow more with --max-remote-time"}
+	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && log.Report().Counts() && !log.Report().Known:
+		return errKilled
+	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && (readErr == nil || readErr == merge.ErrTruncated && log.Report().Known):
+		return errTimeUp
 	}
 	return s.failure(e, log, conn)
+}
+
+// errKilled is the end of a helper that hung.
+var errKilled = &Error{Problem: "the helper did not end when it was asked to, and was killed", Tip: "packets that it had not read are missing, and nobody has counted them"}
+
+// errTimeUp is the end of a stream whose helper has run as long as it may. It is a normal one.
+var errTimeUp = errors.New("its time is over (--max-remote-time)")
+
+// expire ends a stream that was lost and whose time is over before it has come back, and says whether it did.
+func (s *stream) expire() bool {
+	if s.deadline.IsZero() || time.Now().Before(s.deadline) {
+		return false
+	}
+	s.mu.Lock()
+	err := s.latest
+	s.mu.Unlock()
+	s.finish(err)
+	return true
 }
 
 // failure says why an attempt ended that nobody had asked to, or that broke off.
@@ -471,6 +517,9 @@ func (s *stream) failure(e end, log *stderr, conn *sshx.Conn) error {
 	status, lost := exitStatus(e.waitErr), errors.Is(e.waitErr, sshx.ErrLost)
 	var format *merge.FormatError
 	said := errors.As(e.readErr, &format) // something else than packets, on stdout
+	if status == remote.Unheard && e.opened {
+		return s.unheard()
+	}
 	if failure := log.Failure(status); failure != nil && !lost && !(said && failure.Kind == remote.NoShell) {
 		return failure
 	}
@@ -487,10 +536,16 @@ func (s *stream) failure(e end, log *stderr, conn *sshx.Conn) error {
 			Tip:     "see what the login runs instead, a forced command perhaps: ssh INSTANCE tcpdump --version",
 		}
 	}
-	if status == 0 && s.asleep.Load() {
-		return &Error{Problem: "the helper ended because it had no sign of life from here", Tip: "was this computer suspended? its packets up to there are in the file"}
-	}
 	return &Error{Problem: fmt.Sprintf("the helper ended by itself (exit status %d)", status), Tip: "its packets up to there are in the file"}
+}
+
+// unheard is the end of a helper that the instance ended because it had no sign of life from us.
+func (s *stream) unheard() error {
+	why := "check the network to it."
+	if time.Since(time.Unix(0, s.asleep.Load())) < time.Minute {
+		why = "was this computer suspended?"
+	}
+	return &Error{Problem: "the instance ended it, since no sign of life came from here any more", Tip: why + " Its packets up to there are in the file; --follow takes it up again"}
 }
 
 // killed is the exit status of what KILL has ended.
@@ -558,7 +613,7 @@ func (s *stream) finish(err error) {
 		err = s.latest // it was lost before, and has not come back
 	}
 	s.ending = ending(err)
-	if !errors.Is(err, errNotCapturing) {
+	if !errors.Is(err, errNotCapturing) && err != errTimeUp {
 		s.err = err
 	}
 	problem, told := s.err, s.tried || s.instance.isDown()

@@ -29,6 +29,7 @@ func captureFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "duration", Aliases: []string{"d"}, Usage: "stop after `D` (like 90s, 5m) of capturing on all instances", DefaultText: "no limit"},
 		&cli.Int64Flag{Name: "count", Aliases: []string{"c"}, Usage: "stop after exactly `N` packets", DefaultText: "no limit"},
 		&cli.StringFlag{Name: "max-size", Usage: "stop before the output is larger than `SIZE` (like 500MB, 2GiB)", DefaultText: "no limit"},
+		&cli.DurationFlag{Name: "max-remote-time", Usage: "end the capture on each instance after `D`; the instance sees to it itself, whatever becomes of this program or the link", DefaultText: "no limit"},
 		&cli.StringFlag{Name: "rotate-size", Usage: "begin a new file after `SIZE`; names are made of the output's: all_00001_20261122T101112Z.pcapng", DefaultText: "one file"},
 		&cli.DurationFlag{Name: "rotate-interval", Usage: "begin a new file after `D` of packets", DefaultText: "one file"},
 		&cli.IntFlag{Name: "rotate-keep", Usage: "keep the last `N` files", DefaultText: "all"},
@@ -78,6 +79,7 @@ func captureConfig(c *cli.Context) (capture.Config, error) {
 		NoSelfFilter:   c.Bool("no-self-filter"),
 		AlignClocks:    c.Bool("align-clocks"),
 		Duration:       c.Duration("duration"),
+		MaxRemoteTime:  c.Duration("max-remote-time"),
 		Count:          c.Int64("count"),
 		MaxSize:        maxSize,
 		Rotation:       capture.Rotation{Size: rotateSize, Interval: c.Duration("rotate-interval"), Keep: c.Int("rotate-keep")},
@@ -107,7 +109,7 @@ func firstOf(errs ...error) error {
 
 // checkNumbers refuses values that have no meaning, before they get one by chance.
 func checkNumbers(c *cli.Context) error {
-	for _, name := range []string{"duration", "grace", "window", "connect-timeout", "rotate-interval"} {
+	for _, name := range []string{"duration", "grace", "window", "connect-timeout", "rotate-interval", "max-remote-time"} {
 		if c.IsSet(name) && c.Duration(name) <= 0 {
 			return invalid(name, c.Duration(name).String(), "a time above zero, like 500ms, 10s or 5m")
 		}

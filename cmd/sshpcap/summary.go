@@ -141,6 +141,11 @@ func clock(t *time.Time) string {
 func howItEnded(in capture.InstanceReport) string {
 	switch in.State {
 	case capture.OK:
+		for _, i := range in.Interfaces {
+			if i.End != "" && i.End != "stopped" {
+				return i.End
+			}
+		}
 		return "stopped"
 	case capture.Unneeded:
 		return "stopped before it was capturing"
