@@ -2,10 +2,12 @@ GO       ?= go
 FUZZTIME ?= 30s
 BENCH    ?= .
 SCALE    ?= 1
+ROUNDS   ?= 3
+FAULTS   ?= TestFaults|TestNoSignOfLife
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit e2e lint demo bench fuzz deps clean
+.PHONY: help build test unit e2e lint demo bench fuzz soak reliability deps clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +48,13 @@ bench: build ## print the tables of docs/performance.md, beside the peers that a
 
 fuzz: ## run every fuzz test for FUZZTIME (30s) each
 	tests/fuzz.sh $(FUZZTIME)
+
+# Each round brings the faults about in another order, whose seed it prints.
+soak: build ## bring every fault about for as long as in life, ROUNDS (3) times; about 3 minutes each (root)
+	SSHPCAP_SOAK=1 SSHPCAP=$(CURDIR)/bin/sshpcap $(GO) test -count=$(ROUNDS) -parallel 16 -timeout 60m -v -run '$(FAULTS)' ./tests
+
+reliability: build ## the same once, and make the tables of docs/reliability.md of it (root)
+	SSHPCAP_SOAK=1 SSHPCAP=$(CURDIR)/bin/sshpcap $(GO) test -count=1 -parallel 16 -timeout 15m -run '$(FAULTS)' ./tests -update-reliability
 
 clean: ## remove what make has made
 	rm -rf bin demo.pcapng

@@ -54,6 +54,59 @@ func TestDuration(t *testing.T) {
 	}
 }
 
+// TestMaxRemoteTime: the instances end it themselves, which is a normal end, whatever the client does.
+func TestMaxRemoteTime(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]struct {
+		options bed.Options
+		args    []string
+	}{
+		"root":     {},
+		"sudo":     {options: bed.Options{User: bed.Sudoer}},
+		"dropbear": {options: bed.Options{User: bed.Sudoer, Dropbear: true}},
+		"dumpcap":  {options: bed.Options{Hide: []string{"tcpdump"}}},
+		"follow":   {args: []string{"--follow"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bed.Require(t, "sudo")
+			b := bed.New(t, tools...)
+			h := b.Add("web1", how.options)
+			flow := (&bed.Flow{From: b.Hub, To: h, Port: 40001}).Open(t)
+			file := output(t, "a.pcapng")
+			began := time.Now()
+			c := start(t, b, append(how.args, "web1", "--max-remote-time", "3s", "-o", file, "-f", flowFilter, "-s", snaplen)...).ready()
+			sendAll(t, 500, 1000, flow)
+			c.exit(patience, 0)
+			if took := time.Since(began); took < 3*time.Second {
+				t.Errorf("took %v, want 3s and more", took)
+			}
+			clean(t, time.Second, h)
+			exactly(t, file, sight{flow, "web1:any"})
+			r := c.check(file)
+			if end := r.Instances[0].Interfaces[0].End; r.End != "ended" || r.states() != "web1=ok" || end != "its time is over (--max-remote-time)" {
+				t.Errorf("ended by %s, states %s, web1: %s", r.End, r.states(), end)
+			}
+			if !strings.Contains(c.stderr.String(), "\nweb1: its time is over (--max-remote-time)\n") || strings.Contains(c.stderr.String(), "sshpcap: ") {
+				t.Errorf("it says %s", c.stderr.String())
+			}
+			if n := strings.Count(h.Log(), "Starting session: command"); n > 1 && how.options.User == "" {
+				t.Errorf("%d helpers were started", n)
+			}
+		})
+	}
+	t.Run("client stopped", func(t *testing.T) {
+		t.Parallel()
+		b := bed.New(t, tools...)
+		h := b.Add("web1", bed.Options{})
+		c := start(t, b, "web1", "--max-remote-time", "2s", "-o", output(t, "a.pcapng"), "-f", flowFilter, "-s", snaplen).ready()
+		c.signal(syscall.SIGSTOP)
+		clean(t, 8*time.Second, h) // before it misses signs of life
+		c.signal(syscall.SIGCONT)
+		c.exit(patience, 0)
+	})
+}
+
 // TestCount: -c is exact, although three instances are in the middle of sending.
 func TestCount(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if farm.Serve() {
 		return // a process that a test has launched
 	}
+	if file := os.Getenv(stepEnv); file != "" {
+		os.Exit(stepMain(file))
+	}
 	os.Exit(testMain(m))
 }
 

@@ -48,6 +48,7 @@ type report struct {
 			Written   uint64  `json:"written"`
 			Discarded uint64  `json:"discarded"`
 			Late      uint64  `json:"late"`
+			Gaps      uint64  `json:"gaps"`
 			Truncated uint64  `json:"truncated"`
 			Bytes     uint64  `json:"bytes"`
 			Captured  *uint64 `json:"captured"`

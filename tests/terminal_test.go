@@ -79,6 +79,13 @@ func (term *terminal) modes() unix.Termios {
 	return *modes
 }
 
+// hangUp takes the terminal away, as a window does that is closed.
+func (term *terminal) hangUp() {
+	term.since = time.Now()
+	term.slave.Close()
+	term.master.Close()
+}
+
 func (term *terminal) typed(keys string) {
 	term.t.Helper()
 	term.since = time.Now()

@@ -102,7 +102,7 @@ func (b *Bed) host(name string) *Host {
 	if b.names[name] != nil {
 		b.t.Fatalf("bed: two hosts called %s", name)
 	}
-	h := &Host{Name: name, bed: b, ns: b.id + "-" + name}
+	h := &Host{Name: name, bed: b, ns: b.id + "-" + name, addrs: map[int]string{}}
 	if err := run("ip", "netns", "add", h.ns); err != nil {
 		missing(b.t, "needs network namespaces: "+err.Error())
 	}

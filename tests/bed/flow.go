@@ -15,6 +15,7 @@ import (
 type Flow struct {
 	From, To *Host
 	Port     int
+	Net      int  // whose address of To it goes to, if that is not in net 0 only
 	Loopback bool // to 127.0.0.1 of To instead of its address; From is To
 	Size     int  // of the payload; 0 means 64
 
@@ -27,6 +28,9 @@ type Flow struct {
 func (f *Flow) Open(t testing.TB) *Flow {
 	t.Helper()
 	to := f.To.Addr
+	if f.Net > 0 {
+		to = f.To.addrs[f.Net]
+	}
 	if f.Loopback {
 		to = "127.0.0.1"
 	}

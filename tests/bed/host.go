@@ -24,10 +24,12 @@ type Host struct {
 	bed     *Bed
 	ns      string
 	options Options
-	hostKey string     // a known_hosts line's key part, e.g. "ssh-ed25519 AAAA…"
-	wires   []string   // the hub's ends of its links
-	server  *exec.Cmd  // nil without an SSH server
-	ended   chan error // closed by the goroutine that waits for server
+	addrs   map[int]string // by net
+	hostKey string         // a known_hosts line's key part, e.g. "ssh-ed25519 AAAA…"
+	wires   []string       // the hub's ends of its links
+	program []string       // the SSH server's command
+	server  *exec.Cmd      // nil without an SSH server
+	ended   chan error     // closed by the goroutine that waits for server
 }
 
 // Process is a process in a host's namespace.
@@ -57,6 +59,29 @@ func (h *Host) Processes() []Process {
 		}
 		if p, ok := readProcess(dir); ok && p.PID != os.Getpid() {
 			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Leftovers lists what Host.Leftovers does for many hosts, in one look at all processes.
+func Leftovers(hosts ...*Host) map[*Host][]Process {
+	of := make(map[uint64]*Host)
+	for _, h := range hosts {
+		if ns, err := inode("/run/netns/" + h.ns); err == nil {
+			of[ns] = h
+		}
+	}
+	all := make(map[*Host][]Process)
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		ns, err := inode(dir + "/ns/net")
+		h := of[ns]
+		if err != nil || h == nil {
+			continue
+		}
+		if p, ok := readProcess(dir); ok && p.PID != os.Getpid() && !slices.Contains(serverNames, p.Name) {
+			all[h] = append(all[h], p)
 		}
 	}
 	return all

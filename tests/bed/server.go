@@ -1,10 +1,12 @@
 package bed
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +20,8 @@ type Options struct {
 	Dropbear bool     // dropbear instead of sshd
 	Config   string   // more lines for sshd_config
 	Hide     []string // programs it does not have
+	Date     string   // path of a program that it has in the place of date
+	Shell    string   // login shell of root and of the users who may log in; "" means that of the machine's root, and sh
 	Jump     string   // ProxyJump for the client's configuration
 	Unknown  bool     // its host key is not in the client's known_hosts
 	Impostor bool     // known_hosts has another key for it
@@ -74,6 +78,7 @@ func (b *Bed) wire(h *Host, number, i, net int) {
 	must(b.t, h.ip("addr", "add", address(net, number)+"/24", "dev", inside))
 	must(b.t, h.ip("link", "set", inside, "up"))
 	h.wires = append(h.wires, outside)
+	h.addrs[net] = address(net, number)
 }
 
 func (b *Bed) sshd(h *Host) {
@@ -127,6 +132,7 @@ func (b *Bed) serve(h *Host, name string, args ...string) {
 	log, err := os.Create(h.log())
 	must(b.t, err)
 	defer log.Close()
+	h.program = append([]string{name}, args...)
 	script := b.mounts(h) + `exec "$0" "$@"`
 	h.server = h.Command("sh", append([]string{"-ec", script, name}, args...)...)
 	h.server.Stdout, h.server.Stderr = log, log
@@ -154,12 +160,15 @@ func (b *Bed) mounts(h *Host) string {
 	// An overlay of the whole directory: a mount on one of its files is gone as soon as the machine's useradd or the like
 	// puts a new file in that one's place.
 	b.overlay(&script, h, "/etc", b.accounts(h))
-	if len(h.options.Hide) > 0 {
+	if len(h.options.Hide) > 0 || h.options.Date != "" {
 		b.overlay(&script, h, "/usr/bin", "")
 		b.overlay(&script, h, "/usr/sbin", "")
 	}
 	for _, program := range h.options.Hide {
 		fmt.Fprintf(&script, "rm -f '/usr/bin/%[1]s' '/usr/sbin/%[1]s'\n", program)
+	}
+	if h.options.Date != "" {
+		fmt.Fprintf(&script, "cp '%s' /usr/bin/date\n", h.options.Date)
 	}
 	fmt.Fprintf(&script, "mount --bind '%s' /root\n", b.userHome(h, "root", 0))
 	return script.String()
@@ -183,11 +192,15 @@ func (b *Bed) accounts(h *Host) string {
 	more := func(name string, mode os.FileMode, lines string) {
 		machine, err := os.ReadFile("/etc/" + name)
 		must(b.t, err)
-		b.WriteFile(filepath.Join(etc, name), mode, strings.TrimSuffix(string(machine), "\n")+"\n"+lines)
+		text := strings.TrimSuffix(string(machine), "\n") + "\n" + lines
+		if shell := b.shell(h); name == "passwd" && shell != "" {
+			text = rootShell.ReplaceAllString(text, "${1}"+shell)
+		}
+		b.WriteFile(filepath.Join(etc, name), mode, text)
 	}
 	var passwd, group, shadow strings.Builder
 	for i, name := range users {
-		uid, home, shell := firstUID+i, b.userHome(h, name, firstUID+i), "/bin/sh"
+		uid, home, shell := firstUID+i, b.userHome(h, name, firstUID+i), cmp.Or(b.shell(h), "/bin/sh")
 		if name == NoLogin {
 			shell = "/usr/sbin/nologin"
 		}
@@ -197,12 +210,37 @@ func (b *Bed) accounts(h *Host) string {
 	}
 	more("passwd", 0o644, passwd.String())
 	more("group", 0o644, group.String())
+	more("shells", 0o644, b.shell(h)+"\n") // dropbear lets nobody in whose shell is not in there
 	more("shadow", 0o600, shadow.String())
 	hostname, err := os.Hostname()
 	must(b.t, err)
 	more("hosts", 0o644, "127.0.0.1 localhost "+hostname+"\n") // sudo looks its host's name up
 	b.WriteFile(filepath.Join(etc, "sudoers"), 0o440, sudoers)
 	return filepath.Join(b.Dir, etc)
+}
+
+var rootShell = regexp.MustCompile(`(?m)^(root:.*:)[^:\n]*$`)
+
+// shell is the path of the host's login shell; "" for the usual ones.
+func (b *Bed) shell(h *Host) string {
+	b.t.Helper()
+	if h.options.Shell == "" {
+		return ""
+	}
+	program := h.options.Shell
+	if program == "ash" {
+		program = "busybox"
+	}
+	path, err := exec.LookPath(program)
+	must(b.t, err)
+	if h.options.Shell != "ash" {
+		return path
+	}
+	ash := filepath.Join(b.Dir, "ash")
+	if err := os.Symlink(path, ash); err != nil && !os.IsExist(err) {
+		must(b.t, err)
+	}
+	return ash
 }
 
 const sudoers = `Defaults env_reset
