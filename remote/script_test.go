@@ -186,12 +186,14 @@ func TestStop(t *testing.T) {
 		}
 		each("the shell killed, end of stdin", func(t *testing.T) {
 			r := wrapped(t, sh, "stubborn")
+			r.watched() // there is nobody else before
 			r.cmd.Process.Kill()
 			r.stdin.Close()
 			r.ends(time.Now(), -1, 0, 400*ms+slack)
 		})
 		each("the shell killed, silence", func(t *testing.T) {
 			r := wrapped(t, sh, "stubborn")
+			r.watched() // there is nobody else before
 			r.cmd.Process.Kill()
 			helper := fmt.Sprint(r.helper)
 			waitFor(t, 1200*ms+slack, func() []string {
