@@ -66,7 +66,7 @@ const (
 	StepReach     Step = "reach"     // an SSH server answers
 	StepHostKey   Step = "host_key"  // it is the right one
 	StepLogin     Step = "login"     // it lets us in and runs commands
-	StepSessions  Step = "sessions"  // it allows as many sessions as there are interfaces to capture on
+	StepSessions  Step = "sessions"  // it allows sessions, on one connection or several
 	StepHelper    Step = "helper"    // there is one that works
 	StepRights    Step = "rights"    // it may capture
 	StepInterface Step = "interface" // there is such a network interface, and it is up

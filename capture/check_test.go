@@ -217,19 +217,17 @@ func TestCheckSteps(t *testing.T) {
 	}
 }
 
-// TestCheckSessions: a server with room for fewer sessions than there are interfaces.
+// TestCheckSessions: a server with room for few sessions on a connection, as many as there are interfaces or not, works as
+// it does for a capture, and the room is told.
 func TestCheckSessions(t *testing.T) {
 	t.Parallel()
-	for most, works := range map[int]bool{1: false, 2: true} {
+	for _, most := range []int{1, 2} {
 		server := &sshserver.Server{Handler: (&box{}).run, MaxSessions: most}
 		in := at(t, "web1", server)
 		in.Interfaces = []string{"eth0", "lo"}
 		got := one(t, check(t, capture.Config{Instances: []capture.Instance{in}}, server))
-		if got.Works != works || got.Sessions == nil || *got.Sessions != (capture.Room{Free: most}) || got.HelperVersion == "" || got.Throughput == nil {
-			t.Errorf("MaxSessions %d: %+v", most, got)
-		}
-		if !works && (states(got) != "ooofoooo" || len(got.Problems) != 1 || got.Problems[0].Interface == "" || !strings.Contains(got.Problems[0].Hint, "MaxSessions")) {
-			t.Errorf("MaxSessions %d: %s, %+v", most, states(got), got.Problems)
+		if !got.Works || got.Sessions == nil || *got.Sessions != (capture.Room{Free: most}) || got.HelperVersion == "" || got.Throughput == nil {
+			t.Errorf("MaxSessions %d: %+v, %+v", most, got, got.Sessions)
 		}
 	}
 }

@@ -315,7 +315,7 @@ func TestCheckAsCapture(t *testing.T) {
 		{"something else than packets", "hello", nil, "oofsssss"},
 		{"nothing at all", "silent", nil, "oofsssss"},
 		{"one session", "narrow", nil, "oooooooo"},
-		{"one session for two interfaces", "narrow", []string{"--interface", "lo", "--interface", "eth0"}, "ooofoooo"},
+		{"one session for two interfaces", "narrow", []string{"--interface", "lo", "--interface", "eth0"}, "oooooooo"}, // on two connections
 		{"no session", "closed", nil, "ooofssss"},
 	} {
 		t.Run(how.name, func(t *testing.T) {
