@@ -24,6 +24,10 @@ func (d *Dialer) dialHop(ctx context.Context, e *Endpoint, jump *transport, jump
 		return nil, err
 	}
 	limit := d.init().limits.of(e.path())
+	if limit.isHanging() {
+		return nil, &Error{Kind: KindOther, Problem: "the server has broken the rules of SSH again and again, and is left alone",
+			Tip: "look at what answers on that port; a new start tries it again"}
+	}
 	h := handshake{d: d, e: e, jump: jump, jumpName: jumpName, timeout: d.timeout(e), limit: limit}
 	ctx, cancel := withBudget(ctx, h.timeout)
 	defer cancel()
@@ -128,7 +132,8 @@ func (h *handshake) try(ctx context.Context) (*transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	sock := &socket{Conn: conn, met: h.limit.meet}
+	sock := newSocket(conn)
+	sock.met = h.limit.meet
 	h.d.init().backlog.countIn(sock)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -141,7 +146,7 @@ func (h *handshake) try(ctx context.Context) (*transport, error) {
 	select {
 	case c := <-shaken:
 		if c.err == nil && stop() {
-			return newTransport(h.e, sock, &c, h.jump, h.jumpName, g), nil
+			return newTransport(h, sock, &c, g), nil
 		}
 		h.abandon(sock, g)
 		return nil, a.explain(c.err)
@@ -156,9 +161,20 @@ func (h *handshake) abandon(sock *socket, g *group) {
 	if h.jump == nil {
 		sock.Close()
 		g.wait()
-		return
+	} else {
+		g.run(func() { sock.Close() })
 	}
-	g.run(func() { sock.Close() })
+	if introduced, _, _ := sock.state(); introduced && !sock.goesSilent(patienceFor(h.jump)) {
+		h.limit.hung()
+	}
+}
+
+// patienceFor is how long the end of a socket may take: the one that goes through a jump host ends when that says so.
+func patienceFor(jump *transport) time.Duration {
+	if jump == nil {
+		return time.Second
+	}
+	return 5 * time.Second
 }
 
 func (h *handshake) connect(ctx context.Context) (net.Conn, error) {

@@ -328,3 +328,123 @@ func FuzzKnownHosts(f *testing.F) {
 		}
 	})
 }
+
+// TestMoreBehindTheEnd: a server that ends the connection by a wrong message, and sends more behind it than x/crypto takes,
+// leaves something hanging there for ever. The connection ends all the same, at the login and later; and after some of
+// these the server is left alone, so that it does not take more and more memory.
+func TestMoreBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	wrong := func(c *rawserver.Conn) {
+		for range 100 { // data of a channel that there is not
+			if c.Data(1000, make([]byte, 1000)) != nil {
+				return
+			}
+		}
+		idle(c)
+	}
+	for name, handle := range map[string]func(*rawserver.Conn){
+		"at the login": func(c *rawserver.Conn) {
+			if c.Handshake() == nil && c.Service() == nil {
+				wrong(c)
+			}
+		},
+		"later": func(c *rawserver.Conn) {
+			if c.Login() == nil {
+				wrong(c)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var d sshx.Dialer
+			e := raw(t, handle)
+			for n := 0; ; n++ {
+				if n == 30 {
+					t.Fatal("it is never left alone")
+				}
+				c, err := d.DialEndpoint(within(t, testTime), e)
+				if err != nil && strings.Contains(err.Error(), "left alone") {
+					printable(t, err.Error()+hint(err))
+					return
+				}
+				if err == nil {
+					<-c.Done()
+					c.Close()
+				}
+			}
+		})
+	}
+}
+
+// idle waits for the end of the connection.
+func idle(c *rawserver.Conn) { _, _ = io.Copy(io.Discard, c.Conn) }
+
+// FuzzSession: whatever messages a server sends while a command runs, the command has an end, which is text.
+func FuzzSession(f *testing.F) {
+	messages := func(all ...[]byte) (joined []byte) {
+		for _, m := range all {
+			joined = append(append(joined, byte(len(m))), m...)
+		}
+		return joined
+	}
+	status := ssh.Marshal(struct {
+		Channel uint32 `sshtype:"98"`
+		Name    string
+		Reply   bool
+		Status  uint32
+	}{0, "exit-status", true, 1<<32 - 1})
+	signal := ssh.Marshal(struct {
+		Channel    uint32 `sshtype:"98"`
+		Name       string
+		Reply      bool
+		Signal     string
+		Core       bool
+		Text, Lang string
+	}{0, "exit-signal", false, "SEGV" + evil, true, evil, ""})
+	end := []byte{rawserver.MsgChannelClose, 0, 0, 0, 0}
+	for _, s := range [][]byte{nil, messages(status, end), messages(signal, end, status), messages([]byte{rawserver.MsgChannelEOF, 0, 0, 0, 0}, []byte("\x5e\x00\x00\x00\x00\x00\x00\x00\x01x")),
+		messages([]byte("\x5f\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02" + "er")), messages([]byte{rawserver.MsgChannelAdjust, 0, 0, 0, 0, 255, 255, 255, 255}),
+		messages([]byte{rawserver.MsgKexInit}, []byte{rawserver.MsgNewKeys}), messages([]byte{rawserver.MsgAuthSuccess}), messages([]byte{rawserver.MsgChannelConfirm, 0, 0, 0, 0}),
+		messages([]byte("\x01\x00\x00\x00\x02\x00\x00\x00\x05a\x1b[2Jb")[:14], end), messages([]byte{192, 0, 0, 0, 1, 'x'}, []byte{81}, []byte{82}, []byte{100, 0, 0, 0, 0})} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		var d sshx.Dialer
+		c, err := d.DialEndpoint(within(t, testTime), raw(t, func(c *rawserver.Conn) {
+			if c.Login() != nil {
+				return
+			}
+			if _, err := c.Session(1 << 20); err != nil {
+				return
+			}
+			for len(said) > 0 {
+				n := min(int(said[0]), len(said)-1)
+				if n > 0 && c.Write(said[1:1+n]) != nil {
+					return
+				}
+				said = said[1+n:]
+			}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		p, err := c.Start(within(t, testTime), "x")
+		if err != nil {
+			printable(t, err.Error()+hint(err)) // all came before the answer was looked at
+			return
+		}
+		var beside sync.WaitGroup
+		beside.Go(func() { _, _ = io.Copy(io.Discard, p.Stderr) })
+		_, _ = io.Copy(io.Discard, p.Stdout)
+		beside.Wait()
+		if err := p.Wait(); err != nil {
+			printable(t, err.Error()+hint(err))
+			if exit, ok := errors.AsType[*sshx.ExitError](err); ok {
+				printable(t, exit.Signal+exit.Text)
+			}
+		}
+		<-c.Done()
+		printable(t, c.Err().Error())
+	})
+}

@@ -56,6 +56,7 @@ type limiter struct {
 	epoch   int          // counts the cuts: handshakes begun before a cut do not cause another
 	worked  bool         // a handshake came through
 	dropped bool         // since then grow by one for each full round, not for each handshake
+	hanging int          // connections of which something is left for ever
 	queue   []chan error // first come, first served; each gets one value, nil from the one who makes room
 }
 
@@ -79,6 +80,22 @@ func (l *limiter) acquire(ctx context.Context) (int, error) {
 		l.leave(turn)
 		return 0, ctx.Err()
 	}
+}
+
+// mostHanging bounds what servers can have left here: each leaves goroutines and up to 17 packets of SSH.
+const mostHanging = 8
+
+// hung takes note of a connection of which something is left.
+func (l *limiter) hung() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hanging++
+}
+
+func (l *limiter) isHanging() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hanging >= mostHanging
 }
 
 // leave gives up a turn, which may have come in this very moment.

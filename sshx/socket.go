@@ -23,9 +23,13 @@ type socket struct {
 	greeted  atomic.Bool          // the server has introduced itself, or said too much
 	unread   unread
 	mu       sync.Mutex
-	greeting []byte // up to its introduction, at most maxGreeting
-	ioErr    error  // the first one
+	greeting []byte        // up to its introduction, at most maxGreeting
+	ioErr    error         // the first one
+	silent   chan struct{} // closed when a read has failed
+	once     sync.Once
 }
+
+func newSocket(conn net.Conn) *socket { return &socket{Conn: conn, silent: make(chan struct{})} }
 
 func (s *socket) Read(b []byte) (int, error) {
 	s.hold()
@@ -39,8 +43,23 @@ func (s *socket) Read(b []byte) (int, error) {
 	}
 	if err != nil {
 		s.fail(err)
+		s.once.Do(func() { close(s.silent) })
 	}
 	return n, err
+}
+
+// goesSilent says whether a read fails within a time, once the socket is closed. If none does, nobody reads any more: the
+// goroutine of x/crypto's that reads hangs for ever with what it has read, because the server has sent more behind the
+// message that ended the connection than x/crypto has places for, and nobody takes it.
+func (s *socket) goesSilent(within time.Duration) bool {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-s.silent:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // Close also ends a read that waits for room.

@@ -16,6 +16,7 @@ import (
 type transport struct {
 	conn     ssh.Conn
 	sock     *socket
+	limit    *limiter
 	jump     *transport // nil when dialled directly
 	jumpName string
 	freeJump func()
@@ -57,10 +58,10 @@ func (g *group) wait() {
 }
 
 // newTransport takes over a connection after the handshake.
-func newTransport(e *Endpoint, sock *socket, c *clientConn, jump *transport, jumpName string, g *group) *transport {
-	t := &transport{conn: c.conn, sock: sock, jump: jump, jumpName: jumpName, group: g, done: make(chan struct{})}
+func newTransport(h *handshake, sock *socket, c *clientConn, g *group) *transport {
+	t := &transport{conn: c.conn, sock: sock, limit: h.limit, jump: h.jump, jumpName: h.jumpName, group: g, done: make(chan struct{})}
 	t.room.settled.L = &t.room.mu
-	g.run(func() { t.watch(c, e) })
+	g.run(func() { t.watch(c, h.e) })
 	return t
 }
 
@@ -106,7 +107,27 @@ func (t *transport) watch(c *clientConn, e *Endpoint) {
 		}
 		answering = t.group.run(func() { answer(); answered <- struct{}{} })
 	}
-	t.end(t.reason(t.conn.Wait()))
+	t.end(t.cause())
+}
+
+// errRules is why a connection ended of which x/crypto does not say so: see goesSilent.
+var errRules = errors.New("the server broke the rules of SSH")
+
+// cause waits for why the connection ended. That it did is known already.
+func (t *transport) cause() error {
+	waited := make(chan error, 1)
+	go func() { waited <- t.conn.Wait() }() // joined here, unless it hangs for ever
+	patience := time.NewTimer(patienceFor(t.jump))
+	defer patience.Stop()
+	select {
+	case err := <-waited:
+		return t.reason(err)
+	case <-t.sock.silent:
+		return t.reason(<-waited)
+	case <-patience.C:
+		t.limit.hung()
+		return errRules
+	}
 }
 
 func (t *transport) reason(err error) error {

@@ -274,6 +274,22 @@ var hostiles = map[string]hostile{
 	"a message for no channel": {
 		raw:  capturing(1<<20, func(c *rawserver.Conn, ch uint32) { c.Data(ch+1000, []byte("x")) }),
 		says: []string{"connection lost", "channel"}, state: "lost", told: true},
+	"more behind the end": {
+		raw: capturing(1<<20, func(c *rawserver.Conn, ch uint32) {
+			for range 200 {
+				if c.Data(ch+1000, make([]byte, 1000)) != nil {
+					return
+				}
+			}
+		}), says: []string{"broke the rules"}, state: "lost", told: true},
+	"more behind the end of the login": {
+		raw: func(c *rawserver.Conn) {
+			if c.Handshake() != nil || c.Service() != nil {
+				return
+			}
+			flood(1<<20, func() (int, error) { return 1000, c.Data(0, make([]byte, 1000)) })
+			idle(c)
+		}, says: []string{"login refused"}, state: "failed", told: true},
 	"no window, and no end": {
 		raw:  capturing(0, func(*rawserver.Conn, uint32) {}),
 		says: []string{"did not end in time"}, state: "cut"},
