@@ -153,6 +153,10 @@ const (
 	mostPatience  = 2 * time.Second // with an answer
 )
 
+// manyClocks is the number of instances from which on their clocks are read once while they are connected to, and the
+// others of the first series some seconds later: what comes and goes meanwhile makes round trips long, and these longer.
+const manyClocks = 64
+
 // readClock is one series. The first reading may be one that was asked for already: the script's own, when it begins. It
 // says whether the instance answers.
 func (s *stream) readClock(log *stderr, over <-chan struct{}, n int, stdin io.Writer, asked bool) (answers bool) {

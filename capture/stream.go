@@ -208,7 +208,11 @@ func (s *stream) begin(process *sshx.Process, sudo bool) {
 // nothing else.
 func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct{}, over <-chan struct{}) {
 	r := s.instance.run
-	answers := s.readClock(log, over, firstReadings, process.Stdin, true)
+	first := firstReadings
+	if len(r.cfg.Instances) > manyClocks && !r.cfg.AlignClocks {
+		first = 1
+	}
+	answers := s.readClock(log, over, first, process.Stdin, true)
 	close(measured)
 	beat := time.NewTicker(remote.HeartbeatInterval)
 	defer beat.Stop()
@@ -230,7 +234,9 @@ func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct
 			return
 		}
 		awake()
-		if answers && n%beatsBetween == 0 {
+		if answers && n == 1 && first < firstReadings {
+			answers = s.readClock(log, over, firstReadings, process.Stdin, false)
+		} else if answers && n%beatsBetween == 0 {
 			answers = s.readClock(log, over, laterReadings, process.Stdin, false)
 		} else if _, err := process.Stdin.Write(remote.Heartbeat()); err != nil {
 			return // the reader notices, and knows why
