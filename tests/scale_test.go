@@ -3,6 +3,7 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,5 +120,69 @@ func TestOpenFiles(t *testing.T) {
 	}
 	if said, err := limited(n+64, "--per-instance"); err == nil || !strings.Contains(said, "need 264 open files") {
 		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// TestTarpit: an instance that accepts connections and says nothing holds up no other, and is told of when its time is
+// up.
+func TestTarpit(t *testing.T) {
+	t.Parallel()
+	const n, patience = 20, 6 * time.Second
+	p := grow(t, farm.Farm{Instances: n, First: 1})
+	tarpit, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody else does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tarpit.Close()
+	c := client{t: t, report: filepath.Join(t.TempDir(), "report")}
+	cmd := captureFarm(p, tarpit.Addr().String(), "-o", filepath.Join(t.TempDir(), "a.pcapng"), "--report", c.report,
+		"--connect-timeout", patience.String(), "-d", "100ms")
+	said, err := cmd.CombinedOutput()
+	exit, ok := err.(*exec.ExitError)
+	if !ok || exit.ExitCode() != 3 || !strings.Contains(string(said), "said nothing within 6s") {
+		t.Errorf("%v: %s", err, said)
+	}
+	r := c.result()
+	started, err := time.Parse(time.RFC3339, r.Started)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range r.Instances[:n] {
+		first, err := time.Parse(time.RFC3339, in.Interfaces[0].First)
+		if err != nil || first.Sub(started) > patience-time.Second {
+			t.Errorf("%s captures from %v on, begun at %v: %v", in.Name, first, started, err)
+		}
+	}
+}
+
+// TestManyInterfaces: more of them than an sshd allows sessions on one connection.
+func TestManyInterfaces(t *testing.T) {
+	t.Parallel()
+	const more = 12 // MaxSessions is 10
+	b := bed.New(t, tools...)
+	h := b.Add("web1", bed.Options{})
+	flow := (&bed.Flow{From: b.Hub, To: h, Port: 40001}).Open(t)
+	file := output(t, "a.pcapng")
+	args := []string{"web1", "--interface", "eth0", "-o", file, "-f", flowFilter, "-s", snaplen}
+	for i := range more / 2 {
+		one, two := fmt.Sprint("x", i), fmt.Sprint("y", i)
+		script := fmt.Sprintf("ip link add %s type veth peer name %s; ip link set %s up; ip link set %s up", one, two, one, two)
+		if out, err := h.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		args = append(args, "--interface", one, "--interface", two)
+	}
+	c := start(t, b, args...).ready()
+	sendAll(t, 50, 1000, flow)
+	arrived(t, file, 50)
+	c.interrupt(0)
+	clean(t, patience, h)
+	exactly(t, file, sight{flow, "web1:eth0"})
+	r := c.check(file)
+	if len(r.Instances) != 1 || len(r.Instances[0].Interfaces) != more+1 || r.Instances[0].State != "ok" {
+		t.Errorf("%+v", r.Instances)
+	}
+	if n := strings.Count(h.Log(), "Accepted publickey"); n != 2 {
+		t.Errorf("%d logins, want 2", n)
 	}
 }
