@@ -78,6 +78,7 @@ func (d *Dialer) readConfig() (*config, error) {
 	}
 	c := &config{}
 	for _, dir := range []string{userSSHDir(), "/etc/ssh"} {
+		r.own = dir != "/etc/ssh"
 		name := filepath.Join(dir, map[bool]string{true: "ssh_config", false: "config"}[dir == "/etc/ssh"])
 		f, err := r.read(name, dir, 0)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -104,7 +105,10 @@ func homeDir() string {
 	return "/"
 }
 
-type configReader struct{ warn func(string) }
+type configReader struct {
+	warn func(string)
+	own  bool // the user's own files are read, and what they include: nobody else may write these, as in ssh
+}
 
 // read parses the file name; relative includes are looked for in dir.
 func (r *configReader) read(name, dir string, depth int) (*configFile, error) {
@@ -112,6 +116,10 @@ func (r *configReader) read(name, dir string, depth int) (*configFile, error) {
 	if err != nil {
 		return nil, &Error{Kind: KindConfig, Problem: "cannot read the ssh_config file: " + plain(err), Err: err,
 			Tip: "check the name given with -F, --ssh-config"}
+	}
+	if info, err := os.Stat(name); r.own && err == nil && othersWrite(info) {
+		return nil, &Error{Kind: KindConfig, Problem: name + ": somebody else may write to it, and could send your logins anywhere",
+			Tip: "make it your own (chown) and nobody else's to write (chmod go-w); ssh refuses it, too"}
 	}
 	f := &configFile{name: name}
 	lines := strings.Split(string(text), "\n")

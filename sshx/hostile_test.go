@@ -262,6 +262,51 @@ func TestChangedKeyOnTheWay(t *testing.T) {
 	}
 }
 
+// TestOthersConfig: an ssh_config of the user's that somebody else may write to is refused, and so is what it includes.
+func TestOthersConfig(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	if err := os.Mkdir(filepath.Join(home, ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	config := write(t, filepath.Join(home, ".ssh", "config"), "Include more\n")
+	more := write(t, filepath.Join(home, ".ssh", "more"), "Host web\n  Port 2222\n")
+	resolve := func() error {
+		e, err := new(sshx.Dialer).Resolve("web")
+		if err == nil && e.Port != 2222 {
+			t.Errorf("port %d", e.Port)
+		}
+		return err
+	}
+	if err := resolve(); err != nil {
+		t.Error(err)
+	}
+	for _, file := range []string{config, more} {
+		for _, mode := range []os.FileMode{0o620, 0o602} {
+			if err := os.Chmod(file, mode); err != nil {
+				t.Fatal(err)
+			}
+			wantError(t, resolve(), sshx.KindConfig, file, "somebody else", "chmod")
+		}
+		if err := os.Chmod(file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if os.Getuid() != 0 {
+			continue
+		}
+		if err := os.Chown(file, 61001, -1); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, resolve(), sshx.KindConfig, file)
+		if err := os.Chown(file, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := resolve(); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzServer: whatever a server sends before anybody is logged in, there is an error, and it is text.
 func FuzzServer(f *testing.F) {
 	init := new(rawserver.Conn).KexInit()
