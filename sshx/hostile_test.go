@@ -404,7 +404,7 @@ func TestMoreBehindTheEnd(t *testing.T) {
 			var d sshx.Dialer
 			e := raw(t, handle)
 			for n := 0; ; n++ {
-				if n == 30 {
+				if n == 300 {
 					t.Fatal("it is never left alone")
 				}
 				c, err := d.DialEndpoint(within(t, testTime), e)

@@ -281,7 +281,7 @@ var hostiles = map[string]hostile{
 					return
 				}
 			}
-		}), says: []string{"broke the rules"}, state: "lost", told: true},
+		}), says: []string{"connection lost"}, state: "lost", told: true},
 	"more behind the end of the login": {
 		raw: func(c *rawserver.Conn) {
 			if c.Handshake() != nil || c.Service() != nil {
