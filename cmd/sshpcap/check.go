@@ -39,7 +39,7 @@ func checkCommand(signals *signals) *cli.Command {
 
 // checkFlags are those of a capture, of which those that decide nothing are hidden, and one of its own.
 func checkFlags() []cli.Flag {
-	hidden := []string{"duration", "count", "max-size", "rotate-size", "rotate-interval", "rotate-keep", "per-instance", "grace", "window", "buffer",
+	hidden := []string{"duration", "count", "max-size", "max-remote-time", "rotate-size", "rotate-interval", "rotate-keep", "per-instance", "grace", "window", "buffer",
 		"follow", "require-all", "align-clocks", "progress", "report"}
 	flags := captureFlags()
 	for _, f := range flags {
