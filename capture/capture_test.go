@@ -96,7 +96,9 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	if t.link == 0 {
 		t.link = layers.LinkTypeEthernet
 	}
-	s.Stderr = &locked{w: s.Stderr} // listen writes beside
+	stderr := &locked{w: s.Stderr} // listen writes beside, and may when we are done
+	s.Stderr = stderr
+	defer stderr.end()
 	h := &helper{Session: s, stop: make(chan struct{})}
 	t.clock(s)
 	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
@@ -121,16 +123,26 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	return 0
 }
 
-// locked is a writer for several goroutines.
+// locked is a writer for several goroutines, up to its end.
 type locked struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	ended bool
 }
 
 func (l *locked) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended {
+		return 0, io.ErrClosedPipe
+	}
 	return l.w.Write(p)
+}
+
+func (l *locked) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
 }
 
 // clock tells what the instance's clock shows.

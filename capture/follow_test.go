@@ -165,9 +165,10 @@ func TestFollowMaxRemoteTime(t *testing.T) {
 				case starts.Add(1) == 1:
 					return tcpdump{give: burst(1, 5), exit: 1}.run(s)
 				case back:
-					status := tcpdump{give: burst(2, 7), exit: remote.TimeUp}.run(s)
-					fmt.Fprintf(s.Stderr, "7 packets captured\n7 packets received by filter\n0 packets dropped by kernel\n")
-					return status
+					return tcpdump{exit: remote.TimeUp, give: func(h *helper) {
+						burst(2, 7)(h)
+						fmt.Fprintf(h.Stderr, "7 packets captured\n7 packets received by filter\n0 packets dropped by kernel\n")
+					}}.run(s)
 				}
 				return 127
 			})
