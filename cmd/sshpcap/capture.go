@@ -109,8 +109,8 @@ type session struct {
 	ready   func(instances int) string // what is said when all capture; nil = the usual
 	report  string                     // where the final report goes as JSON; "" = nowhere
 
-	connected func()          // to be called when the instances are
-	hinted    map[string]bool // hints that were given
+	connected func()         // to be called when the instances are
+	hinted    map[string]int // how often each hint was given
 }
 
 // newSession checks what can be said before anything connects.
@@ -276,17 +276,20 @@ func (s *session) tell(e capture.Event) {
 	}
 }
 
-// printProblem is printError, but gives each hint once: the same may be wrong with a thousand instances.
+// mostHints is how often the same hint is given: the same may be wrong with a thousand instances.
+const mostHints = 10
+
+// printProblem is printError, but gives no hint that was given often enough.
 func (s *session) printProblem(w io.Writer, err error) {
 	hint := hintOf(err)
-	if s.hinted[hint] {
+	if s.hinted[hint] == mostHints {
 		fmt.Fprintf(w, "sshpcap: %v\n", err)
 		return
 	}
 	if s.hinted == nil {
-		s.hinted = make(map[string]bool)
+		s.hinted = make(map[string]int)
 	}
-	s.hinted[hint] = true
+	s.hinted[hint]++
 	printError(w, err)
 }
 
