@@ -27,6 +27,7 @@ const noLength = "less 0"
 // has, and ends. Its standard output is for [ReadAbout], its standard error for a [Log], which learns the clock, the user
 // and the helper that Line would use. The end of its standard input ends it.
 func (c Command) AboutLine() string {
+	c.MaxTime = 0 // it is about the capture
 	text := strings.NewReplacer("<LOOK>", c.findHelper()).Replace(aboutText)
 	line := "exec " + c.shell() + " -c " + Quote(joinScript(text))
 	for _, w := range []string{"sshpcap", c.stopScript(), "", "", c.program()} {
