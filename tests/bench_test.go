@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/ipv4"
 
+	"github.com/sshpcap/sshpcap/remote"
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
 
@@ -60,6 +61,55 @@ func sink(t testing.TB, on *bed.Host, port int) string {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return addr
+}
+
+// BenchmarkHelper sends 100,000 packets a second past the helper as it is started with the default flags, whose output is
+// read and thrown away: what the instance's side can do by itself, with sender and all on this machine.
+func BenchmarkHelper(b *testing.B) {
+	const rate, seconds = 100_000, 3
+	for _, iface := range []string{"eth0", "any"} {
+		for _, size := range []int{100, 1500} {
+			b.Run(fmt.Sprintf("%s/%d", iface, size), func(b *testing.B) {
+				n := bed.New(b, tools...)
+				web, peer := n.Add("web1", bed.Options{}), n.Add("peer", bed.Options{})
+				to := sink(b, web, 40001)
+				line := remote.Command{Interface: iface, Filter: "udp dst port 40001", Nano: true}.Line()
+				var sent, captured, dropped, took float64
+				for b.Loop() {
+					var log remote.Log
+					cmd := web.Command("sh", "-c", line)
+					cmd.Stderr = &log
+					stdin, err := cmd.StdinPipe()
+					stdout, err2 := cmd.StdoutPipe()
+					if err := errors.Join(err, err2, cmd.Start()); err != nil {
+						b.Fatal(err)
+					}
+					if _, err := io.ReadFull(stdout, make([]byte, 24)); err != nil { // it captures
+						b.Fatal(err)
+					}
+					all := make(chan int64)
+					go func() { n, _ := io.Copy(io.Discard, stdout); all <- n }()
+					d, err := blast(peer, to, size-42, rate*seconds, rate)
+					if err != nil {
+						b.Fatal(err)
+					}
+					time.Sleep(200 * time.Millisecond) // as a capture does: what the kernel has is read first
+					stdin.Close()
+					<-all
+					if err := cmd.Wait(); err != nil {
+						b.Fatal(err)
+					}
+					r := log.Report()
+					sent, took = sent+rate*seconds, took+d.Seconds()
+					captured, dropped = captured+float64(r.Captured), dropped+float64(r.Dropped)
+				}
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(sent/took, "sent/s")
+				b.ReportMetric(100*(sent-captured)/sent, "lost%")
+				b.ReportMetric(100*dropped/sent, "dropped%")
+			})
+		}
+	}
 }
 
 // BenchmarkFast sends 100,000 packets a second past one instance that is captured on with the default flags, over SSH into

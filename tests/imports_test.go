@@ -36,7 +36,7 @@ var rules = map[string]struct {
 	"internal/sshserver": {tests: []string{"internal/sshserver"}},
 	"internal/rawserver": {tests: []string{"internal/rawserver"}},
 	"internal/demo":      {imports: []string{"internal/sshserver"}, tests: []string{"internal/demo", "remote", "merge"}},
-	"tests":              {tests: []string{"tests/bed", "tests/farm", "internal/sshserver", "internal/rawserver", "internal/cftest/api", "internal/cftest/container", "internal/cftest/fakecf"}},
+	"tests":              {tests: []string{"remote", "tests/bed", "tests/farm", "internal/sshserver", "internal/rawserver", "internal/cftest/api", "internal/cftest/container", "internal/cftest/fakecf"}},
 	"tests/bed":          {},
 	"tests/farm":         {imports: []string{"internal/sshserver"}},
 	"tests/bench":        {imports: []string{"tests/farm"}},
