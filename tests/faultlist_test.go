@@ -76,7 +76,7 @@ var faults = []*fault{
 	},
 	{
 		name: "64 kbit/s, too little for the packets", exit: 3, state: "cut", file: prefix, says: "did not end in time and was cut",
-		args: []string{"--grace", "2s"}, strike: func(x *scene) { x.web1.Slow(64_000) },
+		rate: 1000, args: []string{"--grace", "2s"}, strike: func(x *scene) { x.web1.Slow(64_000) },
 		notice: silently(length(5*time.Second, time.Minute)),
 		end:    func(x *scene) int { exit := x.interrupt(); x.awaitProblem("web1"); x.awaitClean(); return exit },
 	},
