@@ -52,3 +52,6 @@ const MostUnread = mostUnread
 
 // Unread is how many bytes have come from all servers that nobody has read yet.
 func Unread(d *Dialer) int64 { return d.init().backlog.all.Load() }
+
+// Typing says whether somebody writes to the process's standard input.
+func Typing(p *Process) bool { return len(p.typing) > 0 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +108,9 @@ func TestNoWindow(t *testing.T) {
 		_, err := p.Stdin.Write([]byte("x"))
 		wrote <- err
 	}()
+	for !sshx.Typing(p) {
+		runtime.Gosched()
+	}
 	if err := errors.Join(p.Signal(ssh.SIGTERM), p.Stdin.Close()); err != nil {
 		t.Error(err)
 	}
