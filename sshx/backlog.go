@@ -43,10 +43,16 @@ func (b *backlog) countIn(s *socket) {
 	u.backlog, u.wake, u.closed = b, make(chan struct{}, 1), make(chan struct{})
 }
 
-// crowded says whether so much is unread that nobody should get more memory to read ahead.
-func (u *unread) crowded() bool {
-	return u.backlog != nil && u.backlog.all.Load() > mostUnread/2
+// share is how much memory a session gets to read ahead, which gets most where there is room for all. What is read at
+// once must not be too little: x/crypto may send a message for each read.
+func (u *unread) share(most int) int {
+	if u.backlog != nil && u.backlog.all.Load() > mostUnread/2 {
+		return min(most, crowdedChunk)
+	}
+	return most
 }
+
+const crowdedChunk = 32 << 10
 
 // mustWait says whether there is too much unread to take more.
 func (u *unread) mustWait() bool {

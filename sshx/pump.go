@@ -57,8 +57,8 @@ func (s *pump) run(r io.Reader) {
 			behind = false
 		}
 		n, err := r.Read(b)
-		if short = n < len(b); !short && !unread.crowded() {
-			s.size = min(4*n, s.most)
+		if short = n < len(b); !short {
+			s.size = max(s.size, min(4*n, unread.share(s.most)))
 		}
 		if n > 0 {
 			if !behind {

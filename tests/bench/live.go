@@ -20,7 +20,7 @@ import (
 // Each session gives packets of this size, as fast as they are taken: so many in all.
 const (
 	liveSize    = 1000
-	livePackets = 640_000
+	livePackets = 1_280_000
 	liveHeader  = 24 // of a pcap stream
 	liveRecord  = 16 + liveSize
 )
@@ -45,7 +45,7 @@ func liveRow(o options, k int) error {
 	}
 	defer os.RemoveAll(dir)
 	each := livePackets / k
-	f, err := farm.Launch(dir, farm.Farm{Instances: k, First: each, Size: liveSize})
+	f, err := farm.Launch(dir, farm.Farm{Instances: k, First: each, Size: liveSize, Ends: true})
 	if err != nil {
 		return err
 	}
@@ -86,14 +86,14 @@ func drainAll(f *farm.Process, each int) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// captureAll captures so many packets.
+// captureAll captures all that the farm gives, up to the helpers' end: that they ended by themselves is told by exit code 3.
 func captureAll(o options, f *farm.Process, dir string, packets int) (time.Duration, int64, error) {
 	output := filepath.Join(dir, "x.pcapng")
-	cmd := exec.Command(o.sshpcap, "capture", "@"+f.Targets, "-F", f.Config, "-o", output, "--overwrite", "-q", "-c", strconv.Itoa(packets))
+	cmd := exec.Command(o.sshpcap, "capture", "@"+f.Targets, "-F", f.Config, "-o", output, "--overwrite", "-q")
 	start := time.Now()
 	said, err := cmd.CombinedOutput()
 	took := time.Since(start)
-	if err != nil {
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 3 {
 		return 0, 0, fmt.Errorf("%w: %s", err, said)
 	}
 	n, err := farm.CountPackets(output)

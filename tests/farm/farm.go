@@ -23,6 +23,7 @@ type Farm struct {
 	First     int           // packets that each gives as soon as it captures
 	Last      int           // and when it is asked to end
 	Size      int           // of each; 0 means 100 bytes
+	Ends      bool          // each ends by itself when it has given the first ones
 	Delay     time.Duration // of every byte on its way, in each direction
 	User      ssh.PublicKey // who may log in
 
@@ -87,7 +88,7 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 	if out.Flush() != nil {
 		return 1
 	}
-	for lines := bufio.NewScanner(s.Stdin); lines.Scan(); { // signs of life, until their end
+	for lines := bufio.NewScanner(s.Stdin); !f.Ends && lines.Scan(); { // signs of life, until their end
 		if lines.Text() == "c" {
 			clock(s)
 		}

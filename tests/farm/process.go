@@ -42,6 +42,7 @@ func serve(args []string) error {
 	flags.IntVar(&f.First, "first", 0, "")
 	flags.IntVar(&f.Last, "last", 0, "")
 	flags.IntVar(&f.Size, "size", 0, "")
+	flags.BoolVar(&f.Ends, "ends", false, "")
 	flags.DurationVar(&f.Delay, "delay", 0, "")
 	flags.StringVar(&user, "user", "", "the public key, in base64")
 	if err := flags.Parse(args); err != nil {
@@ -72,7 +73,7 @@ type Process struct {
 	stdin io.Closer
 }
 
-// Launch starts this program again, as a farm. Instances, First, Last, Size and Delay of f count. The files are in dir.
+// Launch starts this program again, as a farm. Instances, First, Last, Size, Ends and Delay of f count. The files are in dir.
 func Launch(dir string, f Farm) (*Process, error) {
 	p := &Process{Key: filepath.Join(dir, "key"), Config: filepath.Join(dir, "ssh_config"), Targets: filepath.Join(dir, "targets")}
 	user, err := newKey(p.Key)
@@ -84,8 +85,8 @@ func Launch(dir string, f Farm) (*Process, error) {
 		return nil, err
 	}
 	p.cmd = exec.Command(self)
-	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=-instances %d -first %d -last %d -size %d -delay %s -user %s",
-		Env, f.Instances, f.First, f.Last, f.Size, f.Delay, strings.Fields(string(ssh.MarshalAuthorizedKey(user)))[1]))
+	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=-instances %d -first %d -last %d -size %d -ends=%t -delay %s -user %s",
+		Env, f.Instances, f.First, f.Last, f.Size, f.Ends, f.Delay, strings.Fields(string(ssh.MarshalAuthorizedKey(user)))[1]))
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
