@@ -312,9 +312,7 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
 	reader := merge.NewReader(process.Stdout)
-	if len(r.cfg.Instances) > fewInstances {
-		reader.Limit(smallArena)
-	}
+	reader.Limit(r.cfg.arenaSize())
 	header, err := reader.ReadHeader()
 	stop()
 	if err != nil && s.overdue.Load() {
@@ -356,11 +354,12 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 	}
 }
 
-// Where there are more instances than these, each gets smaller memory for what it gives.
-const (
-	fewInstances = 32
-	smallArena   = 64 << 10
-)
+// arenaSize bounds the memory that a stream's packets come in, of which each has some: together no more than a sixteenth
+// of the buffer.
+func (cfg Config) arenaSize() int {
+	const least = 16 << 10
+	return int(max(cfg.Buffer/int64(16*max(cfg.streams(), 1)), least))
+}
 
 func (s *stream) tooSlow() error {
 	return &Error{

@@ -52,7 +52,7 @@ func (u *unread) share(most int) int {
 	return most
 }
 
-const crowdedChunk = 32 << 10
+const crowdedChunk = 16 << 10
 
 // mustWait says whether there is too much unread to take more.
 func (u *unread) mustWait() bool {

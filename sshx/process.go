@@ -271,9 +271,10 @@ func (p *Process) watch(reqs <-chan *ssh.Request) {
 	}
 }
 
-// lost says why no exit status came. The channels of a dying connection are closed a moment before its reason is known.
+// lost says why no exit status came. The channels of a dying connection are closed a moment before its reason is known:
+// see transport.cause.
 func (p *Process) lost() error {
-	timer := time.NewTimer(time.Second)
+	timer := time.NewTimer(patienceFor(p.t.jump) + time.Second/2)
 	defer timer.Stop()
 	select {
 	case <-p.t.done:

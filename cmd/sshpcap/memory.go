@@ -26,9 +26,10 @@ func growAtOnce() (usual func()) {
 	return func() { timer.Stop(); restore() }
 }
 
-// What a capture takes beside the packets that wait: for itself, and for each instance, the SSH library's part included.
+// What a capture takes beside the packets that wait: for itself, and for each instance, the SSH library's part included. An
+// eighth of the buffer more lets the collector rest when that is full.
 const (
-	memoryForAll  = 24 << 20
+	memoryForAll  = 14 << 20
 	memoryForEach = 256 << 10
 )
 
@@ -36,6 +37,6 @@ const (
 // come. It respects what the user says with GOMEMLIMIT.
 func limitMemory(buffer int64, instances int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(buffer + memoryForAll + memoryForEach*int64(instances))
+		debug.SetMemoryLimit(buffer + buffer/8 + memoryForAll + memoryForEach*int64(instances))
 	}
 }
