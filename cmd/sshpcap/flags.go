@@ -47,7 +47,7 @@ func captureFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "skip-host-validation", DisableDefaultText: true, Aliases: []string{"k"}, Usage: "accept any host key: whoever is in between can read and change what comes"},
 		&cli.StringFlag{Name: "sudo", Value: "auto", Usage: "use sudo on the instances: `WHEN` it is needed (auto), never or always"},
 		&cli.StringFlag{Name: "helper", Value: "auto", Usage: "capture with `PROGRAM`: tcpdump, dumpcap or a path on the instance; auto = tcpdump, else dumpcap"},
-		&cli.StringFlag{Name: "helper-buffer", Usage: "kernel buffer of the helper on the instance, `SIZE`", DefaultText: "32MiB or 64MiB, by interface"},
+		&cli.StringFlag{Name: "helper-buffer", Usage: "kernel buffer of the helper on the instance, `SIZE`", DefaultText: "32MiB or 128MiB, by interface"},
 		&cli.BoolFlag{Name: "no-self-filter", DisableDefaultText: true, Usage: "capture our own SSH connection, too"},
 		&cli.BoolFlag{Name: "align-clocks", DisableDefaultText: true, Usage: "shift timestamps by the measured offset of each instance's clock"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "show progress as a `KIND` of bar, plain lines or none; auto = bar on a terminal, else plain"},
