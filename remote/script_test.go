@@ -57,6 +57,14 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 			t.Fatal(err)
 		}
 	}
+	if mode == "frozen" { // it is so a moment after it has said that it is there
+		waitFor(t, 5*time.Second, func() []string {
+			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.helper)); !strings.Contains(string(b), ") T ") {
+				return []string{"not frozen"}
+			}
+			return nil
+		})
+	}
 	return r
 }
 
