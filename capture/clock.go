@@ -207,7 +207,7 @@ func (s *stream) learnClock(c Clock, at time.Time) {
 	}
 }
 
-// patience is how long a stream that can open waits for its clock to be measured. With --align-clocks the timestamps
+// clockPatience is how long a stream that can open waits for its clock to be measured. With --align-clocks the timestamps
 // hang on it.
 func (r *run) clockPatience() time.Duration {
 	if r.cfg.AlignClocks {
