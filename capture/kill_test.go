@@ -84,7 +84,7 @@ func TestKill(t *testing.T) {
 func killed(t *testing.T, path, after string, delay time.Duration) (size int64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledCapture$", "-test.count=1")
-	cmd.Env = append(os.Environ(), killedEnv+"="+path)
+	cmd.Env = append(os.Environ(), killedEnv+"="+path, "TMPDIR="+t.TempDir()) // what is killed clears nothing up
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
