@@ -83,22 +83,13 @@ func runCheck(c *cli.Context, signals *signals) error {
 	if !c.IsSet("output") {
 		cfg.Output.Path, cfg.Rotation, cfg.PerInstance = "", capture.Rotation{}, false
 	}
-	targets, err := expandTargets(c.Args().Slice())
-	if err != nil {
-		return err
-	}
 	s, err := newLook(c, signals)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	found, err := s.find(c, targets)
-	if err != nil {
-		return err
-	}
-	defer found.close()
-	cfg.Instances, cfg.Cut = found.instances(), signals.cut
-	found.leftOut(func(in cf.Instance) { s.display.line("%s", leftOut(in)) })
+	cfg.Instances, cfg.Cut = s.found.instances(), signals.cut
+	s.found.leftOut(func(in cf.Instance) { s.display.line("%s", leftOut(in)) })
 	if len(cfg.Instances) > 0 {
 		s.display.line("Checking %s", count(len(cfg.Instances), "instance"))
 	}
@@ -106,7 +97,7 @@ func runCheck(c *cli.Context, signals *signals) error {
 	if err != nil {
 		return err
 	}
-	found.refuse(&report)
+	s.found.refuse(&report)
 	if c.Bool("skip-host-validation") {
 		unchecked(&report)
 	}

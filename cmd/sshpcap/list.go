@@ -59,22 +59,13 @@ func runList(c *cli.Context, signals *signals) error {
 	if err := checkNumbers(c); err != nil {
 		return err
 	}
-	names, err := expandTargets(c.Args().Slice())
-	if err != nil {
-		return err
-	}
 	s, err := newLook(c, signals)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	found, err := s.find(c, names)
-	if err != nil {
-		return err
-	}
-	defer found.close()
-	cfg := capture.Config{Instances: found.hosts, ConnectTimeout: c.Duration("connect-timeout"), Cut: signals.cut}
-	list := append(capture.List(signals.ctx, cfg), found.listApps()...)
+	cfg := capture.Config{Instances: s.found.hosts, ConnectTimeout: c.Duration("connect-timeout"), Cut: signals.cut}
+	list := append(capture.List(signals.ctx, cfg), s.found.listApps()...)
 	var b bytes.Buffer
 	if err = show(&b, list, !c.Bool("no-headers")); err == nil {
 		err = s.print(b.Bytes())

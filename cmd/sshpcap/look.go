@@ -16,26 +16,42 @@ import (
 // look is a command that looks at targets and captures nothing, as its user sees it. While it looks, the display shows
 // what there is to say; then the result goes to standard output, and problems to standard error.
 type look struct {
+	found   *targets
 	display *display
 	signals *signals
 	shown   sync.Once // the display is closed
 }
 
+// newLook finds the targets of the command line. The look is the caller's to close.
 func newLook(c *cli.Context, signals *signals) (*look, error) {
+	names, err := expandTargets(c.Args().Slice())
+	if err != nil {
+		return nil, err
+	}
 	d, err := newDisplay("none", c.Bool("quiet"), new(capture.Progress), goal{})
 	if err != nil {
 		return nil, err
 	}
 	d.cut = signals.cut
-	return &look{display: d, signals: signals}, nil
+	found, err := find(c, d, names)
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return &look{found: found, display: d, signals: signals}, nil
 }
 
-// close waits until all that was said has been shown.
-func (s *look) close() { s.shown.Do(s.display.close) }
+func (s *look) close() {
+	s.found.close()
+	s.showAll()
+}
+
+// showAll waits until all that was said has been shown.
+func (s *look) showAll() { s.shown.Do(s.display.close) }
 
 // print ends the looking, and writes its result in one go. It does not wait for a reader that a second ^C gave up.
 func (s *look) print(result []byte) error {
-	s.close()
+	s.showAll()
 	written := make(chan error, 1) // sent to once; a write that nobody waits for any more ends with the process
 	go func() {
 		_, err := plain{os.Stdout}.Write(result)
@@ -78,8 +94,8 @@ type appFound struct {
 
 // find resolves targets. A host that makes no sense is an error of the command line; an app that is not found stands for
 // itself, among the others.
-func (s *look) find(c *cli.Context, names []string) (*targets, error) {
-	dialer := newDialer(c, s.display)
+func find(c *cli.Context, d *display, names []string) (*targets, error) {
+	dialer := newDialer(c, d)
 	onCF, others, err := parseApps(names)
 	if err != nil {
 		return nil, err
