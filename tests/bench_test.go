@@ -66,6 +66,61 @@ func sink(t testing.TB, on *bed.Host, port int) string {
 // BenchmarkHelper sends 100,000 packets a second past the helper as it is started with the default flags, whose output is
 // read and thrown away: what the instance's side can do by itself, with sender and all on this machine.
 func BenchmarkHelper(b *testing.B) {
+	blasts(b, func(b *testing.B, on *blasted) (captured, dropped uint64) {
+		var log remote.Log
+		cmd := on.web.Command("sh", "-c", remote.Command{Interface: on.iface, Filter: on.filter, Nano: true}.Line())
+		cmd.Stderr = &log
+		stdin, err := cmd.StdinPipe()
+		stdout, err2 := cmd.StdoutPipe()
+		if err := errors.Join(err, err2, cmd.Start()); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(stdout, make([]byte, 24)); err != nil { // it captures
+			b.Fatal(err)
+		}
+		all := make(chan int64)
+		go func() { n, _ := io.Copy(io.Discard, stdout); all <- n }()
+		on.blast()
+		time.Sleep(200 * time.Millisecond) // as a capture does: what the kernel has is read first
+		stdin.Close()
+		<-all
+		if err := cmd.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		r := log.Report()
+		return r.Captured, r.Dropped
+	})
+}
+
+// BenchmarkFast sends 100,000 packets a second past one instance that is captured on with the default flags, over SSH into
+// a file, all of it on this machine: tcpdump, sshd, sender and client.
+func BenchmarkFast(b *testing.B) {
+	blasts(b, func(b *testing.B, on *blasted) (captured, dropped uint64) {
+		file := filepath.Join(b.TempDir(), "a.pcapng")
+		defer os.Remove(file)
+		c := start(b, on.bed, on.web.Name, "--interface", on.iface, "-f", on.filter, "-o", file).ready()
+		on.blast()
+		c.interrupt(0)
+		in := c.result().Instances[0].Interfaces[0]
+		if records := countRecords(file); uint64(records) != in.Written {
+			b.Errorf("%d packets in the file, %d in the report", records, in.Written)
+		}
+		return in.Written, *in.Dropped
+	})
+}
+
+// blasted is an instance that packets are sent past.
+type blasted struct {
+	bed    *bed.Bed
+	web    *bed.Host
+	iface  string // to capture on
+	filter string // lets those packets through
+	blast  func() // sends them
+}
+
+// blasts runs capture for each interface and size of packets; it is to call blast once. lost% is what was not captured of
+// the packets, dropped% what the kernel says that it dropped, sent/s how many were sent a second.
+func blasts(b *testing.B, capture func(*testing.B, *blasted) (captured, dropped uint64)) {
 	const rate, seconds = 100_000, 3
 	for _, iface := range []string{"eth0", "any"} {
 		for _, size := range []int{100, 1500} {
@@ -73,78 +128,21 @@ func BenchmarkHelper(b *testing.B) {
 				n := bed.New(b, tools...)
 				web, peer := n.Add("web1", bed.Options{}), n.Add("peer", bed.Options{})
 				to := sink(b, web, 40001)
-				line := remote.Command{Interface: iface, Filter: "udp dst port 40001", Nano: true}.Line()
 				var sent, captured, dropped, took float64
-				for b.Loop() {
-					var log remote.Log
-					cmd := web.Command("sh", "-c", line)
-					cmd.Stderr = &log
-					stdin, err := cmd.StdinPipe()
-					stdout, err2 := cmd.StdoutPipe()
-					if err := errors.Join(err, err2, cmd.Start()); err != nil {
-						b.Fatal(err)
-					}
-					if _, err := io.ReadFull(stdout, make([]byte, 24)); err != nil { // it captures
-						b.Fatal(err)
-					}
-					all := make(chan int64)
-					go func() { n, _ := io.Copy(io.Discard, stdout); all <- n }()
+				on := &blasted{bed: n, web: web, iface: iface, filter: "udp dst port 40001", blast: func() {
 					d, err := blast(peer, to, size-42, rate*seconds, rate)
 					if err != nil {
 						b.Fatal(err)
 					}
-					time.Sleep(200 * time.Millisecond) // as a capture does: what the kernel has is read first
-					stdin.Close()
-					<-all
-					if err := cmd.Wait(); err != nil {
-						b.Fatal(err)
-					}
-					r := log.Report()
 					sent, took = sent+rate*seconds, took+d.Seconds()
-					captured, dropped = captured+float64(r.Captured), dropped+float64(r.Dropped)
+				}}
+				for b.Loop() {
+					k, d := capture(b, on)
+					captured, dropped = captured+float64(k), dropped+float64(d)
 				}
 				b.ReportMetric(0, "ns/op")
 				b.ReportMetric(sent/took, "sent/s")
 				b.ReportMetric(100*(sent-captured)/sent, "lost%")
-				b.ReportMetric(100*dropped/sent, "dropped%")
-			})
-		}
-	}
-}
-
-// BenchmarkFast sends 100,000 packets a second past one instance that is captured on with the default flags, over SSH into
-// a file, all of it on this machine: tcpdump, sshd, sender and client. lost% is what the file lacks of them, dropped% what
-// the kernel says that it dropped, asked is what was sent a second.
-func BenchmarkFast(b *testing.B) {
-	const rate, seconds = 100_000, 3
-	for _, iface := range []string{"eth0", "any"} {
-		for _, size := range []int{100, 1500} {
-			b.Run(fmt.Sprintf("%s/%d", iface, size), func(b *testing.B) {
-				n := bed.New(b, tools...)
-				web, peer := n.Add("web1", bed.Options{}), n.Add("peer", bed.Options{})
-				to := sink(b, web, 40001)
-				var sent, written, dropped, took float64
-				for b.Loop() {
-					file := filepath.Join(b.TempDir(), "a.pcapng")
-					c := start(b, n, "web1", "--interface", iface, "-f", "udp dst port 40001", "-o", file).ready()
-					d, err := blast(peer, to, size-42, rate*seconds, rate)
-					if err != nil {
-						b.Fatal(err)
-					}
-					c.interrupt(0)
-					r := c.result()
-					in := r.Instances[0].Interfaces[0]
-					if records := countRecords(file); uint64(records) != in.Written {
-						b.Errorf("%d packets in the file, %d in the report", records, in.Written)
-					}
-					sent, took = sent+rate*seconds, took+d.Seconds()
-					written += float64(in.Written)
-					dropped += float64(*in.Dropped)
-					os.Remove(file)
-				}
-				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(sent/took, "sent/s")
-				b.ReportMetric(100*(sent-written)/sent, "lost%")
 				b.ReportMetric(100*dropped/sent, "dropped%")
 			})
 		}
