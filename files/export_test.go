@@ -6,3 +6,10 @@ func SetMaxHeld(n int) (restore func()) {
 	maxHeld = n
 	return func() { maxHeld = before }
 }
+
+// SetRoundSize sets how much is read for a round, until the returned func is called.
+func SetRoundSize(n int) (restore func()) {
+	before := roundSize
+	roundSize = n
+	return func() { roundSize = before }
+}

@@ -1,9 +1,9 @@
 // Package files merges capture files into one in time order: pcap and pcapng, also compressed. It knows nothing of SSH
 // and of live captures; the formats that it writes are package merge's.
 //
-// One packet's way: an input (input.go) has a goroutine that frames what it reads into chunks (pcap.go, pcapng.go);
-// the merger (merger.go) takes runs of packets from the input whose next packet is the earliest; the sink (sink.go)
-// writes them.
+// One packet's way: an input (input.go, pcapng.go) frames what it reads into chunks; a worker (merger.go) gathers a round
+// of what the inputs have read (reading.go), merges it (round.go, tree.go), and gives it to the sink (sink.go), which
+// writes round after round.
 package files
 
 import (

@@ -48,7 +48,7 @@ func (s source) windowSize() uint64 {
 }
 
 // chunk is what an input hands over at once: events, and behind them packets. It belongs to whoever has it, who gives
-// it back with release.
+// it back with release; the rounds that share one with drop.
 type chunk struct {
 	events  []event
 	batch   *merge.Batch // nil = no packets
@@ -57,6 +57,24 @@ type chunk struct {
 	options []packetOptions
 	damage  *Damage // what comes behind it cannot be used; nothing does
 	release func()
+
+	taken   int   // packets that are in a round
+	newest  int64 // time in it, and before it
+	ordered bool  // its packets are, and are not before those of the input's earlier chunks
+	refs    atomic.Int32
+}
+
+// drop gives the chunk back if nobody else has it any more.
+func (c *chunk) drop() {
+	if c.refs.Add(-1) == 0 {
+		c.release()
+	}
+}
+
+// size is how many bytes its packets have, about.
+func (c *chunk) size() int {
+	first, last := &c.batch.Records[0], &c.batch.Records[len(c.batch.Records)-1]
+	return int(last.Off + last.CapLen - first.Off)
 }
 
 // packetOptions are those of one packet: pcapng's, little-endian.

@@ -4,39 +4,56 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/sshpcap/sshpcap/merge"
 )
 
-// input is a source that is being merged.
-type input struct {
-	source
-	opened *opened     // nil: it could not be
-	err    error       // why
-	chunks chan *chunk // closed by its goroutine at its end; nil: it has none, and is read when it is needed
-	format string
+// merger merges inputs into a sink, in rounds (see round). Several workers do all of the work, each with rounds of its own
+// from their reading to their writing, so that what a processor has in its caches is what it goes on with. One worker
+// gathers a round while others merge theirs and one writes. Who cannot write yet begins another round.
+type merger struct {
+	inputs []*input
+	sink   *sink
+	packed *atomic.Int64 // packets written: the progress
 
-	chunk   *chunk         // that is being taken from
-	records []merge.Record // its
-	pos     int            // of them, the next one
-	plain   bool           // they need no more than to be written
-	option  int            // of chunk.options, the next one
-	numbers []int          // of its interfaces in the output
-	packets int64
-	damage  *Damage
+	ends   *tree // when of what was read each input's ends; the next one to be read from is that whose ends first
+	newest int64 // time in the rounds that were gathered
 
-	disordered bool
+	mu        sync.Mutex
+	changed   sync.Cond // something of what follows
+	gathering bool      // somebody gathers a round
+	ended     bool      // there are no more
+	gathered  int       // rounds, which have numbers from 0 on
+	written   int       // of these
+
+	failed atomic.Pointer[error]
 }
 
-// How much an input reads at once: more where there are few of them. What is merged without a goroutine between stays in
-// the processor's second cache with these.
+// worker has rounds that are merged and not written, and memory for more.
+type worker struct {
+	*merger
+	merged, spare []*round
+}
+
+// How much is read from an input at once. What is read by those who merge stays in the processor's second cache.
 const (
 	fewInputs = 16
-	largeRead = 256 << 10
+	largeRead = 256 << 10 // by inputs with goroutines of their own
 	smallRead = 16 << 10
-	quickRead = 32 << 10
+	quickRead = 32 << 10 // by those without
+
+)
+
+// roundSize is how much is read for a round at least. More takes memory, and leaves the second cache; less has workers
+// wait for each other. Only a test sets it.
+var roundSize = 512 << 10
+
+// How many workers have something to do, at most: one gathers, one writes, others merge; and how many rounds each has.
+const (
+	mostWorkers = 4
+	mostRounds  = 3
 )
 
 // pass merges inputs into w, all at once.
@@ -58,14 +75,14 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	inputs := make([]*input, len(sources))
+	g := newMerger(s, &m.cfg.Progress.Packets)
 	size := largeRead
 	if len(sources) > fewInputs {
 		size = smallRead
 	}
-	for i, from := range sources {
+	for _, from := range sources {
 		in := &input{source: from}
-		inputs[i] = in
+		g.inputs = append(g.inputs, in)
 		if !in.start(m.readCounter(from), size) {
 			continue
 		}
@@ -75,9 +92,9 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 			reading.Go(func() { in.read(ctx) })
 		}
 	}
-	err := m.takeAll(ctx, inputs, s, w)
+	err := g.run(ctx, w)
 	err = errors.Join(err, s.finish())
-	m.account(inputs, s)
+	m.account(g.inputs, s)
 	return err
 }
 
@@ -89,115 +106,167 @@ func (m *merging) readCounter(s source) *atomic.Int64 {
 	return &m.cfg.Progress.Read
 }
 
-// start opens an input. It tells whether that could be done.
-func (in *input) start(read *atomic.Int64, size int) bool {
-	o, err := in.open(read, size)
-	if err != nil {
-		in.err = &InputError{in.name, err}
-		return false
-	}
-	in.opened, in.format = o, o.format
-	return true
+func newMerger(s *sink, packed *atomic.Int64) *merger {
+	g := &merger{sink: s, packed: packed}
+	g.changed.L = &g.mu
+	return g
 }
 
-// read reads an input to its end, while others are merged.
-func (in *input) read(ctx context.Context) {
-	defer close(in.chunks)
-	for {
-		c, err := in.opened.next()
-		if err != nil {
-			return // the end
-		}
-		select {
-		case in.chunks <- c:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// next returns the next chunk; nil at the end.
-func (in *input) next() *chunk {
-	switch {
-	case in.opened == nil:
-		return nil
-	case in.chunks != nil:
-		return <-in.chunks
-	}
-	c, err := in.opened.next()
-	if err != nil {
-		return nil // the end
-	}
-	return c
-}
-
-// takeAll merges what the inputs read.
-func (m *merging) takeAll(ctx context.Context, inputs []*input, s *sink, w io.Writer) error {
-	times := make([]int64, len(inputs))
-	for i, in := range inputs {
+// run merges all that the inputs have.
+func (g *merger) run(ctx context.Context, w io.Writer) error {
+	times := make([]int64, len(g.inputs))
+	for i, in := range g.inputs {
 		var err error
-		if times[i], err = in.advance(s); err != nil {
+		if times[i], err = (&worker{merger: g}).read(in); err != nil {
 			return err
 		}
 	}
+	g.ends = newTree(times)
 	if w != nil {
-		if err := s.begin(w); err != nil {
+		if err := g.sink.begin(w); err != nil {
 			return err
 		}
 	}
-	for t := newTree(times); t.winner.time != never; {
-		if err := ctx.Err(); err != nil {
-			return err
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), mostWorkers) {
+		w := &worker{merger: g}
+		for range mostRounds {
+			w.spare = append(w.spare, &round{inputs: make([][]part, len(g.inputs))})
 		}
-		s.note()
-		if err := take(t, inputs, s); err != nil {
-			return err
-		}
-		m.cfg.Progress.Packets.Store(s.total)
+		workers.Go(func() { w.work(ctx) })
+	}
+	workers.Wait()
+	if err := g.failed.Load(); err != nil {
+		return *err
 	}
 	return ctx.Err() // the inputs end with it, too
 }
 
-// runsAtOnce is how many runs are taken before somebody looks whether to go on.
-const runsAtOnce = 1024
+// work takes rounds to the sink until there are no more.
+func (w *worker) work(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		switch {
+		case w.hasTurn():
+			w.write()
+		case !w.ended && !w.gathering && len(w.spare) > 0:
+			w.begin(ctx)
+		case w.ended && len(w.merged) == 0:
+			return
+		default:
+			w.changed.Wait()
+		}
+	}
+}
 
-// take writes the next runs of packets.
-func take(t *tree, inputs []*input, s *sink) error {
-	for n := 0; n < runsAtOnce && t.winner.time != never; n++ {
-		in := inputs[t.winner.input]
-		from := in.pos
-		in.pos = t.run(in.records, from)
-		s.order.run(in, in.records[from:in.pos])
-		if err := s.write(in, from, in.pos); err != nil {
-			return err
+// begin gathers and merges a round. It is called with mu, and is without meanwhile.
+func (w *worker) begin(ctx context.Context) {
+	r := w.spare[len(w.spare)-1]
+	w.spare = w.spare[:len(w.spare)-1]
+	w.gathering = true
+	w.mu.Unlock()
+	last := w.gather(ctx, r)
+	w.mu.Lock()
+	w.gathering, w.ended = false, last
+	r.number = w.gathered
+	w.gathered++
+	w.changed.Broadcast()
+	w.mu.Unlock()
+	if r.ordered && w.sink.isFree() {
+		r.frame(w.sink)
+	}
+	w.mu.Lock()
+	w.merged = append(w.merged, r)
+}
+
+// hasTurn says whether all rounds before the worker's first one are written. It is called with mu.
+func (w *worker) hasTurn() bool { return len(w.merged) > 0 && w.merged[0].number == w.written }
+
+// write writes the worker's first round. It is called with mu, and is without meanwhile.
+func (w *worker) write() {
+	r := w.merged[0]
+	w.mu.Unlock()
+	if w.failed.Load() == nil {
+		w.fail(w.sink.take(r))
+		w.packed.Store(w.sink.total)
+	}
+	r.release()
+	w.mu.Lock()
+	w.merged = slices.Delete(w.merged, 0, 1)
+	w.spare = append(w.spare, r)
+	w.written++
+	w.changed.Broadcast()
+}
+
+// writeAll waits until all rounds that were gathered are written.
+func (w *worker) writeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.written < w.gathered {
+		if w.hasTurn() {
+			w.write()
+		} else {
+			w.changed.Wait()
 		}
-		if in.pos < len(in.records) {
-			continue
+	}
+}
+
+func (g *merger) fail(err error) {
+	if err != nil {
+		g.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// gather makes the next round, and says whether it is the last one.
+func (w *worker) gather(ctx context.Context, r *round) (last bool) {
+	w.fail(ctx.Err())
+	if w.failed.Load() == nil {
+		w.fail(w.readAhead())
+	}
+	if w.failed.Load() != nil {
+		return true
+	}
+	bound := w.ends.winner
+	for i, in := range w.inputs {
+		in.cut(r, i, bound, w.newest)
+	}
+	w.newest = int64(bound.time)
+	return bound.time == never
+}
+
+// readAhead reads what the next round is made of: always from the input of whose packets there are those up to the
+// earliest time only (Knuth, The Art of Computer Programming, volume 3, section 5.4.6: forecasting), so that no more is
+// held than a round and a chunk of each input.
+func (w *worker) readAhead() error {
+	for read := 0; w.ends.winner.time != never; {
+		in := w.inputs[w.ends.winner.input]
+		if len(in.queue) > 0 && (read >= roundSize || !in.ready()) {
+			return nil
 		}
-		next, err := in.advance(s)
+		end, err := w.read(in)
 		if err != nil {
 			return err
 		}
-		t.replace(next)
+		if end != never {
+			read += in.queue[len(in.queue)-1].size()
+		}
+		w.ends.replace(end)
 	}
 	return nil
 }
 
-// advance takes the next chunk with packets. The events of those before are the sink's at once. It returns the time of
-// the next packet, never at the end.
-func (in *input) advance(s *sink) (int64, error) {
+// read reads a chunk with packets. The events of those before it are the sink's at once. It returns up to which time
+// all of the input's packets are there; never at its end.
+func (w *worker) read(in *input) (int64, error) {
 	for {
-		if in.chunk != nil {
-			in.chunk.release()
-			in.chunk = nil
-		}
 		c := in.next()
 		if c == nil {
 			return never, in.err
 		}
-		in.chunk, in.pos, in.option = c, 0, 0
 		for i := range c.events {
-			err := s.event(in, &c.events[i])
+			w.writeAll() // it goes into the file behind all packets before it
+			err := w.sink.event(in, &c.events[i])
 			if err == errTooMuch && in.report >= 0 {
 				in.damage = &Damage{File: in.name, Offset: c.events[i].off, Reason: err.Error()}
 				return never, nil // the reading ends with the merge
@@ -209,11 +278,12 @@ func (in *input) advance(s *sink) (int64, error) {
 		if c.damage != nil {
 			in.damage = c.damage
 		}
-		if c.batch != nil {
-			in.records, in.plain = c.batch.Records, s.isPlain(c)
-			in.packets += int64(len(c.batch.Records))
-			return min(c.batch.Records[0].Time, never-1), nil
+		if c.batch == nil {
+			c.release()
+			continue
 		}
+		in.take(c)
+		return min(in.newest, never-1), nil
 	}
 }
 
@@ -231,35 +301,5 @@ func (m *merging) account(inputs []*input, s *sink) {
 		}
 		r := &m.report.Inputs[in.report]
 		r.Format, r.Packets, r.Interfaces, r.Damage, r.Sorted = in.format, in.packets, len(in.numbers), in.damage, !in.disordered
-	}
-}
-
-// isSorted reads an input that is looked at only.
-func isSorted(ctx context.Context, s source) (bool, error) {
-	o, err := s.open(nil, largeRead)
-	if err != nil {
-		return false, &InputError{s.name, err}
-	}
-	defer o.close()
-	last := int64(0)
-	for {
-		c, err := o.next()
-		if err == io.EOF {
-			return true, nil
-		}
-		if err := errors.Join(err, ctx.Err()); err != nil {
-			return false, err
-		}
-		if c.batch != nil {
-			for i := range c.batch.Records {
-				if t := c.batch.Records[i].Time; t < last {
-					c.release()
-					return false, nil
-				} else {
-					last = t
-				}
-			}
-		}
-		c.release()
 	}
 }

@@ -25,24 +25,22 @@ type sink struct {
 	order  order
 	dedup  *dedup
 
-	behind   *behind   // writes this file
 	rotation *rotation // nil: one file
-	packets  int64     // in this file
+	buf      []byte
+	packets  int64 // in this file
 	total    int64
 }
 
 // begin writes what stands at the beginning of a file.
 func (s *sink) begin(to io.Writer) error {
 	s.packets = 0
-	s.behind = newBehind(to, writeSize)
-	w := s.behind
 	if s.format == Pcap {
 		s.header.Snaplen = merge.MaxRecord
-		s.pcap = merge.NewPcap(w, s.header)
+		s.pcap = merge.NewPcap(to, s.header)
 		s.nano = []bool{s.header.Nano}
 		return nil
 	}
-	s.pcapng = merge.NewPcapng(w, merge.Section{OS: runtime.GOOS + " " + runtime.GOARCH, Application: s.cfg.Application, Comment: s.cfg.Comment})
+	s.pcapng = merge.NewPcapng(to, merge.Section{OS: runtime.GOOS + " " + runtime.GOARCH, Application: s.cfg.Application, Comment: s.cfg.Comment})
 	s.nano = nil
 	for _, i := range s.ifaces {
 		if err := s.add(i); err != nil {
@@ -154,84 +152,95 @@ func (s *sink) note() {
 	}
 }
 
-// isPlain tells whether the packets of a chunk need no more than to be written.
-func (s *sink) isPlain(c *chunk) bool {
-	return s.rotation == nil && s.dedup == nil && len(c.ifaces) == 0 && len(c.options) == 0
+// isFree says whether packets go to the file as they are, whatever others there are.
+func (s *sink) isFree() bool { return s.rotation == nil && s.dedup == nil }
+
+// take writes a round.
+func (s *sink) take(r *round) error {
+	s.note()
+	if len(r.framed) == 0 {
+		return r.merge(s.write)
+	}
+	s.order.newest = max(s.order.newest, r.newest)
+	return s.written(r.framed, r.packets)
 }
 
-// write writes a run of packets of an input's chunk: those from..to of its batch, which are in order in themselves.
-func (s *sink) write(in *input, from, to int) (err error) {
-	c, n := in.chunk, to-from
-	switch {
-	case !in.plain:
-		return s.writeApart(in, from, to)
-	case s.pcap != nil:
-		_, err = s.pcap.WriteRun(c.batch, in.records[from:to])
-	default:
-		_, err = s.pcapng.WriteRun(in.numbers[c.iface], c.batch, in.records[from:to])
+// written writes packets that append framed.
+func (s *sink) written(framed []byte, packets int) (err error) {
+	if s.pcap != nil {
+		err = s.pcap.WriteFramed(framed, packets)
+	} else {
+		err = s.pcapng.WriteFramed(framed, packets)
 	}
-	s.packets += int64(n)
-	s.total += int64(n)
+	s.packets += int64(packets)
+	s.total += int64(packets)
 	return err
 }
 
-// writeApart writes packets that may go to several files, be of several interfaces, and have options.
-func (s *sink) writeApart(in *input, from, to int) error {
-	c := in.chunk
+// append frames a run of packets: those from..to of a part.
+func (s *sink) append(p []byte, of *part, from, to int) []byte {
+	c := of.chunk
+	switch {
+	case s.pcap != nil:
+		return s.pcap.AppendRun(p, c.batch, of.records[from:to])
+	case len(c.ifaces) == 0 && len(c.options) == 0:
+		return s.pcapng.AppendRun(p, of.in.numbers[c.iface], c.batch, of.records[from:to])
+	}
+	for ; from < to; from++ {
+		p = s.appendOne(p, of, from, of.optionsOf(from))
+	}
+	return p
+}
+
+// appendOne frames a packet with the options that it is to have.
+func (s *sink) appendOne(p []byte, of *part, record int, options []byte) []byte {
+	number, rec := s.numberOf(of, record), of.records[record]
+	if len(options) == 0 {
+		return s.pcapng.AppendRun(p, number, of.chunk.batch, of.records[record:record+1])
+	}
+	return s.pcapng.AppendWithOptions(p, number, of.chunk.batch, rec, options)
+}
+
+// numberOf is the number of a packet's interface in the output.
+func (s *sink) numberOf(of *part, record int) int {
+	return of.in.numbers[of.chunk.ifaceOf(of.from+record)]
+}
+
+// write writes a run of packets, which are in order in themselves: those from..to of a part.
+func (s *sink) write(of *part, from, to int) error {
+	s.order.run(of.in, of.records[from:to])
 	for from < to {
 		n := to - from
 		if s.rotation != nil {
 			var err error
-			if n, err = s.room(in, c, from, to); err != nil {
+			if n, err = s.room(of, from, to); err != nil {
 				return err
 			}
 		}
-		var err error
-		if s.pcap != nil {
-			_, err = s.pcap.WriteRun(c.batch, c.batch.Records[from:from+n])
+		s.buf = s.buf[:0]
+		if s.dedup != nil {
+			s.buf = s.appendMarked(s.buf, of, from, from+n)
 		} else {
-			err = s.writeBlocks(in, c, from, from+n)
+			s.buf = s.append(s.buf, of, from, from+n)
 		}
-		if err != nil {
+		if err := s.written(s.buf, n); err != nil {
 			return err
 		}
-		s.packets += int64(n)
-		s.total += int64(n)
 		from += n
 	}
 	return nil
 }
 
-// writeBlocks writes packets as pcapng: as many at once as are of one interface and without options.
-func (s *sink) writeBlocks(in *input, c *chunk, from, to int) error {
-	if len(c.ifaces) == 0 && len(c.options) == 0 && s.dedup == nil {
-		_, err := s.pcapng.WriteRun(in.numbers[c.iface], c.batch, c.batch.Records[from:to])
-		return err
+// appendMarked frames a run of packets, of which those that another interface had before get a comment.
+func (s *sink) appendMarked(p []byte, of *part, from, to int) []byte {
+	for ; from < to; from++ {
+		options := of.optionsOf(from)
+		if text := s.dedup.seen(of.chunk.batch, of.records[from], s.numberOf(of, from), s.ifaces); text != "" {
+			options = merge.AppendComment(options[:len(options):len(options)], text)
+		}
+		p = s.appendOne(p, of, from, options)
 	}
-	for from < to {
-		number, options := c.ifaceOf(from), in.optionsOf(c, from)
-		if s.dedup != nil {
-			if text := s.dedup.seen(c.batch, c.batch.Records[from], in.numbers[number], s.ifaces); text != "" {
-				options = merge.AppendComment(options[:len(options):len(options)], text)
-			}
-		}
-		if len(options) > 0 {
-			if _, err := s.pcapng.WriteWithOptions(in.numbers[number], c.batch, c.batch.Records[from], options); err != nil {
-				return err
-			}
-			from++
-			continue
-		}
-		n := 1
-		for s.dedup == nil && from+n < to && c.ifaceOf(from+n) == number && !in.hasOptions(c, from+n) {
-			n++
-		}
-		if _, err := s.pcapng.WriteRun(in.numbers[number], c.batch, c.batch.Records[from:from+n]); err != nil {
-			return err
-		}
-		from += n
-	}
-	return nil
+	return p
 }
 
 func (c *chunk) ifaceOf(record int) int {
@@ -241,25 +250,22 @@ func (c *chunk) ifaceOf(record int) int {
 	return c.ifaces[record]
 }
 
-// hasOptions says whether a packet has options; packets are asked about in their order.
-func (in *input) hasOptions(c *chunk, record int) bool {
-	return in.option < len(c.options) && c.options[in.option].record == record
-}
-
-func (in *input) optionsOf(c *chunk, record int) []byte {
-	if !in.hasOptions(c, record) {
+// optionsOf returns a packet's options; packets are asked about in their order.
+func (p *part) optionsOf(record int) []byte {
+	if len(p.options) == 0 || p.options[0].record != p.from+record {
 		return nil
 	}
-	in.option++
-	return c.options[in.option-1].bytes
+	options := p.options[0].bytes
+	p.options = p.options[1:]
+	return options
 }
 
 // room is how many of the packets this file takes; it begins another one if it takes none.
-func (s *sink) room(in *input, c *chunk, from, to int) (int, error) {
-	r, records, options := s.rotation, c.batch.Records[from:to], c.options[in.option:]
+func (s *sink) room(of *part, from, to int) (int, error) {
+	r, records, options := s.rotation, of.records[from:to], of.options
 	cost := func(i int) int64 {
 		n := s.cost(records[i])
-		if len(options) > 0 && options[0].record == from+i {
+		if len(options) > 0 && options[0].record == of.from+from+i {
 			n += int64(len(options[0].bytes)) + 4
 			options = options[1:]
 		}
@@ -290,20 +296,14 @@ func (s *sink) cost(r merge.Record) int64 {
 }
 
 // finish writes all that was taken.
-func (s *sink) finish() (err error) {
-	if s.behind == nil {
-		return nil
+func (s *sink) finish() error {
+	switch {
+	case s.pcap != nil:
+		return s.pcap.Flush()
+	case s.pcapng != nil:
+		return s.pcapng.Flush()
 	}
-	if s.pcap != nil {
-		err = s.pcap.Flush()
-	} else {
-		err = s.pcapng.Flush()
-	}
-	if failed := s.behind.close(); err == nil {
-		err = failed
-	}
-	s.behind = nil
-	return err
+	return nil
 }
 
 // size is how many bytes this file has.

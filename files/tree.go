@@ -3,6 +3,7 @@ package files
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/sshpcap/sshpcap/merge"
 )
@@ -27,13 +28,19 @@ type tree struct {
 
 // newTree makes a tree of as many inputs as there are times.
 func newTree(times []int64) *tree {
-	t := &tree{size: 1}
+	t := new(tree)
+	t.start(times)
+	return t
+}
+
+// start makes t a tree of as many inputs as there are times.
+func (t *tree) start(times []int64) {
+	t.size = 1
 	for t.size < len(times) {
 		t.size *= 2
 	}
-	t.losers = make([]head, t.size)
+	t.losers = slices.Grow(t.losers[:0], t.size)[:t.size]
 	t.winner = t.play(1, times)
-	return t
 }
 
 // play plays all matches below a node, and returns who wins.

@@ -86,15 +86,6 @@ func newArena(want int) *arena {
 	return a
 }
 
-// noClass is that of an arena that is not used again by other readers.
-const noClass = -1
-
-func privateArena(size int) *arena {
-	a := &arena{buf: make([]byte, size), class: noClass}
-	a.refs.Store(1)
-	return a
-}
-
 func arenaClass(want int) int {
 	class := 0
 	for class < len(arenaSizes)-1 && arenaSizes[class] < want {
@@ -108,9 +99,7 @@ func (a *arena) release() {
 		return
 	}
 	a.records = a.records[:0]
-	if a.class != noClass {
-		arenas[a.class].Put(a)
-	}
+	arenas[a.class].Put(a)
 }
 
 // batch cuts a batch out of the arena.

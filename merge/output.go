@@ -2,20 +2,10 @@ package merge
 
 import "io"
 
-// Taker is an io.Writer that can have a buffer for good, so that whoever fills the next one need not wait. A Pcap or a
-// Pcapng that writes to a Taker takes for written what was taken: its user waits for the Taker, and learns from it what
-// came of that.
-type Taker interface {
-	io.Writer
-	// Take takes p over and returns another buffer, or what became of an earlier one.
-	Take(p []byte) (empty []byte, err error)
-}
-
 // output gathers whole records or blocks and writes them many at a time. The first error of w ends it.
 type output struct {
-	w     io.Writer
-	taker Taker  // w, if it is one
-	buf   []byte // whole units only
+	w   io.Writer
+	buf []byte // whole units only
 	// unit reads the length of the record or block that p begins with, and whether it holds a packet. p is from here.
 	unit func(p []byte) (n int, packet bool)
 
@@ -34,8 +24,7 @@ const (
 )
 
 func newOutput(w io.Writer, unit func([]byte) (int, bool)) output {
-	taker, _ := w.(Taker)
-	return output{w: w, taker: taker, unit: unit, buf: make([]byte, 0, outputSize)}
+	return output{w: w, unit: unit, buf: make([]byte, 0, outputSize)}
 }
 
 // next returns room for a unit of n bytes, which the caller fills at once.
@@ -78,7 +67,7 @@ func (o *output) put(p []byte, packets int) error {
 	if o.err != nil {
 		return o.err
 	}
-	if len(p) >= largeOutput && o.taker == nil {
+	if len(p) >= largeOutput {
 		if err := o.flush(); err != nil {
 			return err
 		}
@@ -94,29 +83,20 @@ func (o *output) put(p []byte, packets int) error {
 	return nil
 }
 
+// putRun takes a run of packets that were framed elsewhere.
+func (o *output) putRun(p []byte, packets int) error {
+	_ = o.put(p, packets) // endRun knows the error
+	_, err := o.endRun(packets)
+	return err
+}
+
 func (o *output) flush() error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
 	}
-	if o.taker != nil {
-		return o.handOver()
-	}
 	err := o.write(o.buf, o.pending)
 	o.buf, o.pending = o.buf[:0], 0
 	return err
-}
-
-// handOver gives the buffer to the taker.
-func (o *output) handOver() error {
-	empty, err := o.taker.Take(o.buf)
-	if err != nil {
-		o.err = err
-		return err
-	}
-	o.flushed += int64(len(o.buf))
-	o.whole += int64(o.pending)
-	o.buf, o.pending = empty[:0], 0
-	return nil
 }
 
 // write writes whole units. After an error it finds out which of them are in w.

@@ -31,26 +31,38 @@ func (p *Pcapng) WriteWithOptions(iface int, b *Batch, r Record, options []byte)
 	if err := p.check(iface); err != nil {
 		return 0, err
 	}
-	end := 0
-	if len(options) > 0 {
-		end = 4
-	}
-	size := packetSize(r.CapLen) + len(options) + end
 	if len(options)&3 != 0 {
 		return 0, fmt.Errorf("merge: options of %d bytes are not padded", len(options))
 	}
-	room, err := p.out.next(size)
+	room, err := p.out.next(optionedSize(&r, options))
 	if err == nil {
-		putPacket(room, iface, &r, uint64(max(r.Time, 0))/ticksPer(p.interfaces[iface]))
-		data := room[packetHead:]
-		n := copy(data, b.Packet(r))
-		clear(data[n : n+padding(n)])
-		n += padding(n)
-		n += copy(data[n:], options)
-		clear(data[n : n+end])
+		p.putWithOptions(room, iface, b, &r, options)
 		p.out.pending++
 	}
 	return p.out.endRun(1)
+}
+
+// optionedSize is how many bytes a packet's block with options has.
+func optionedSize(r *Record, options []byte) int {
+	return packetSize(r.CapLen) + len(options) + endSize(options)
+}
+
+// endSize is that of the option which ends the others.
+func endSize(options []byte) int {
+	if len(options) == 0 {
+		return 0
+	}
+	return 4
+}
+
+func (p *Pcapng) putWithOptions(room []byte, iface int, b *Batch, r *Record, options []byte) {
+	putPacket(room, iface, r, uint64(max(r.Time, 0))/ticksPer(p.interfaces[iface]))
+	data := room[packetHead:]
+	n := copy(data, b.Packet(*r))
+	clear(data[n : n+padding(n)])
+	n += padding(n)
+	n += copy(data[n:], options)
+	clear(data[n : n+endSize(options)])
 }
 
 // AppendComment appends a comment to options that are as those of AddRawInterface.

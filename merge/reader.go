@@ -37,7 +37,7 @@ type Reader struct {
 
 	reads, read int // into this arena: how many and how much
 
-	size      int // of arenas; 0 = it follows how much a read gives
+	size      int // of arenas, at least; 0 = it follows how much a read gives
 	most      int // in which case it is no more than this, but for a record that needs it; 0 = no limit
 	big, nano bool
 	link      LinkType
@@ -51,9 +51,8 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{r: r, need: fileHeader}
 }
 
-// NewReaderSize returns a Reader whose arenas have so many bytes, and more only for a record that needs it. It reads as
-// much at once. Where each batch is released before the next one is asked for, there is one arena, which stays in the
-// processor's caches if it is small.
+// NewReaderSize returns a Reader that reads so many bytes at once, or a little more, from the first time on, whatever
+// a read gives. It suits files.
 func NewReaderSize(r io.Reader, size int) *Reader {
 	return &Reader{r: r, need: fileHeader, size: max(size, fileHeader)}
 }
@@ -162,7 +161,7 @@ func (r *Reader) fill() {
 // makeRoom sees to it that the record which begins at start can become whole, and that a read is worth its while.
 func (r *Reader) makeRoom() {
 	if r.arena == nil {
-		r.arena = r.newArena(r.need)
+		r.arena = newArena(max(r.need, r.size))
 		return
 	}
 	size := len(r.arena.buf)
@@ -185,30 +184,16 @@ func (r *Reader) moveOn() {
 		want = max(want, follow)
 	}
 	rest := old.buf[r.start:r.end]
-	if r.suits(old, want) && old.refs.Load() == 1 {
+	want = max(want, r.size)
+	if old.class == arenaClass(want) && old.refs.Load() == 1 {
 		old.records = old.records[:0]
 		r.end = copy(old.buf, rest)
 	} else {
-		r.arena = r.newArena(want)
+		r.arena = newArena(want)
 		r.end = copy(r.arena.buf, rest)
 		old.release()
 	}
 	r.start, r.reads, r.read = 0, 0, 0
-}
-
-// suits tells whether an arena will do in the place of a new one.
-func (r *Reader) suits(a *arena, want int) bool {
-	if r.size > 0 {
-		return len(a.buf) >= want // one that had to be larger once stays
-	}
-	return a.class == arenaClass(want)
-}
-
-func (r *Reader) newArena(want int) *arena {
-	if r.size > 0 {
-		return privateArena(max(r.size, want))
-	}
-	return newArena(want)
 }
 
 // frame makes a batch of the whole records that are there; nil when there are none. In passing it rewrites their

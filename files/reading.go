@@ -1,0 +1,150 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync/atomic"
+)
+
+// input is a source that is being merged.
+type input struct {
+	source
+	opened *opened     // nil: it could not be
+	err    error       // why
+	chunks chan *chunk // closed by its goroutine at its end; nil: it has none, and is read when it is needed
+	format string
+
+	queue   []*chunk // of which packets are in no round yet
+	newest  int64    // time that was read
+	numbers []int    // of its interfaces in the output
+	packets int64
+	damage  *Damage
+
+	disordered bool
+}
+
+// start opens an input. It tells whether that could be done.
+func (in *input) start(read *atomic.Int64, size int) bool {
+	o, err := in.open(read, size)
+	if err != nil {
+		in.err = &InputError{in.name, err}
+		return false
+	}
+	in.opened, in.format = o, o.format
+	return true
+}
+
+// read reads an input to its end, while others are merged.
+func (in *input) read(ctx context.Context) {
+	defer close(in.chunks)
+	for {
+		c, err := in.opened.next()
+		if err != nil {
+			return // the end
+		}
+		select {
+		case in.chunks <- c:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ready says whether next need not wait.
+func (in *input) ready() bool { return in.chunks == nil || len(in.chunks) > 0 }
+
+// next returns the next chunk; nil at the end.
+func (in *input) next() *chunk {
+	switch {
+	case in.opened == nil:
+		return nil
+	case in.chunks != nil:
+		return <-in.chunks
+	}
+	c, err := in.opened.next()
+	if err != nil {
+		return nil // the end
+	}
+	return c
+}
+
+// take puts a chunk's packets behind those that are there.
+func (in *input) take(c *chunk) {
+	c.refs.Store(1)
+	c.ordered = true
+	for i := range c.batch.Records {
+		t := c.batch.Records[i].Time
+		c.ordered = c.ordered && t >= in.newest
+		in.newest = max(in.newest, t)
+	}
+	c.newest = in.newest
+	in.packets += int64(len(c.batch.Records))
+	in.queue = append(in.queue, c)
+}
+
+// cut moves packets up to a bound to a round. Of packets with the bound's time those of the bound's input and of inputs
+// that were named before it are within.
+func (in *input) cut(r *round, number int, bound head, before int64) {
+	limit := int64(bound.time)
+	if number > int(bound.input) && bound.time != never {
+		limit--
+	}
+	n := 0
+	for ; n < len(in.queue); n++ {
+		c := in.queue[n]
+		from, to := c.taken, len(c.batch.Records)
+		if c.newest > limit {
+			for to = from; to < len(c.batch.Records) && c.batch.Records[to].Time <= limit; to++ {
+			}
+		}
+		if to == from {
+			break
+		}
+		c.taken = to
+		p := part{in: in, chunk: c, records: c.batch.Records[from:to], from: from, options: c.optionsFrom(from)}
+		r.add(number, p, c.ordered && c.batch.Records[from].Time >= before)
+		if to < len(c.batch.Records) {
+			c.refs.Add(1)
+			break
+		}
+	}
+	in.queue = slices.Delete(in.queue, 0, n)
+}
+
+// optionsFrom returns those of the packets from a record on.
+func (c *chunk) optionsFrom(record int) []packetOptions {
+	n, _ := slices.BinarySearchFunc(c.options, record, func(o packetOptions, record int) int { return o.record - record })
+	return c.options[n:]
+}
+
+// isSorted reads an input that is looked at only.
+func isSorted(ctx context.Context, s source) (bool, error) {
+	o, err := s.open(nil, largeRead)
+	if err != nil {
+		return false, &InputError{s.name, err}
+	}
+	defer o.close()
+	last := int64(0)
+	for {
+		c, err := o.next()
+		if err == io.EOF {
+			return true, nil
+		}
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return false, err
+		}
+		if c.batch != nil {
+			for i := range c.batch.Records {
+				if t := c.batch.Records[i].Time; t < last {
+					c.release()
+					return false, nil
+				} else {
+					last = t
+				}
+			}
+		}
+		c.release()
+	}
+}

@@ -1,0 +1,69 @@
+package merge
+
+import "slices"
+
+// AppendRun appends to p what WriteRun would write of the records, and returns it. It leaves the Pcap as it is, so that
+// several goroutines may frame packets at the same time; WriteFramed writes what they made.
+func (p *Pcap) AppendRun(to []byte, b *Batch, recs []Record) []byte {
+	if b.headers != p.headers {
+		for i := range recs {
+			var room []byte
+			to, room = grow(to, recordHeader+int(recs[i].CapLen))
+			putRecordHeader(room, recs[i], p.nano)
+			copy(room[recordHeader:], b.Packet(recs[i]))
+		}
+		return to
+	}
+	for len(recs) > 0 {
+		start, end, n := stretch(recs)
+		to = append(to, b.Data[start:end]...)
+		recs = recs[n:]
+	}
+	return to
+}
+
+// WriteFramed writes bytes that AppendRun made, of as many packets. They stay the caller's.
+func (p *Pcap) WriteFramed(framed []byte, packets int) error {
+	return p.out.putRun(framed, packets)
+}
+
+// AppendRun appends to p what WriteRun would write of the records, and returns it. It leaves the Pcapng as it is, so
+// that several goroutines may frame packets at the same time; WriteFramed writes what they made. The interface must
+// have been added.
+func (p *Pcapng) AppendRun(to []byte, iface int, b *Batch, recs []Record) []byte {
+	unit := ticksPer(p.interfaces[iface])
+	for i := range recs {
+		r := &recs[i]
+		var room []byte
+		to, room = grow(to, packetSize(r.CapLen))
+		ticks := uint64(max(r.Time, 0))
+		if unit != 1 {
+			ticks /= 1000
+		}
+		putPacket(room, iface, r, ticks)
+		copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
+	}
+	return to
+}
+
+// AppendWithOptions appends to p what WriteWithOptions would write, as AppendRun does.
+func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, options []byte) []byte {
+	to, room := grow(to, optionedSize(&r, options))
+	p.putWithOptions(room, iface, b, &r, options)
+	return to
+}
+
+// WriteFramed writes bytes that AppendRun and AppendWithOptions made, of as many packets. They stay the caller's.
+func (p *Pcapng) WriteFramed(framed []byte, packets int) error {
+	return p.out.putRun(framed, packets)
+}
+
+// grow makes p longer by n bytes, and returns these, too.
+func grow(p []byte, n int) (all, room []byte) {
+	at := len(p)
+	if cap(p)-at < n {
+		p = slices.Grow(p, n)
+	}
+	p = p[:at+n]
+	return p, p[at:]
+}
