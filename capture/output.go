@@ -155,8 +155,10 @@ func (in *instance) hostName() string {
 		return own
 	}
 	name := in.Name[strings.LastIndexByte(in.Name, '@')+1:]
-	return strings.NewReplacer("/", "-", ":", "-", "[", "", "]", "").Replace(name)
+	return hostNames.Replace(name)
 }
+
+var hostNames = strings.NewReplacer("/", "-", ":", "-", "[", "", "]", "")
 
 // address is a text as an address; the zero one where it is none.
 func address(text string) netip.Addr {

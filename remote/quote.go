@@ -13,32 +13,26 @@ import "strings"
 // [Command.Check] refuses it. A newline is kept, though csh cannot read one
 // in quotes; [Command.Line] therefore never passes one on.
 func Quote(s string) string {
+	s = strings.ReplaceAll(s, "\x00", "")
 	if s == "" {
 		return "''"
 	}
 	var b strings.Builder
-	b.Grow(len(s) + 2)
-	open := false
-	for i := range len(s) {
-		c := s[i]
-		special := c == '\'' || c == '\\' || c == '!'
-		if c == 0 {
-			continue
+	b.Grow(len(s) + len(s)/8 + 2)
+	for len(s) > 0 {
+		n := strings.IndexAny(s, `'\!`)
+		if n < 0 {
+			n = len(s)
 		}
-		if special == open { // a quote begins or ends here
+		if n > 0 {
 			b.WriteByte('\'')
-			open = !open
+			b.WriteString(s[:n])
+			b.WriteByte('\'')
 		}
-		if special {
+		for s = s[n:]; s != "" && (s[0] == '\'' || s[0] == '\\' || s[0] == '!'); s = s[1:] {
 			b.WriteByte('\\')
+			b.WriteByte(s[0])
 		}
-		b.WriteByte(c)
-	}
-	if open {
-		b.WriteByte('\'')
-	}
-	if b.Len() == 0 {
-		return "''"
 	}
 	return b.String()
 }
