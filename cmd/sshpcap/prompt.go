@@ -22,13 +22,13 @@ func prompter(d *display) func(context.Context, sshx.Prompt) (string, error) {
 	tty.Close()
 	return func(ctx context.Context, p sshx.Prompt) (string, error) {
 		defer ignoreStop()()
-		defer d.ask(p.Text)()
-		return ask(ctx, p)
+		return ask(ctx, p, func() (answered func()) { return d.ask(p.Text) })
 	}
 }
 
-// ask reads one line. A ctx that ends leaves the terminal as it was.
-func ask(ctx context.Context, p sshx.Prompt) (string, error) {
+// ask shows a question and reads one line. The terminal does not echo a secret from before the question is there: an answer
+// may come as soon as it can be seen. A ctx that ends leaves the terminal as it was.
+func ask(ctx context.Context, p sshx.Prompt, show func() (answered func())) (string, error) {
 	tty, err := os.OpenFile(terminalDevice, os.O_RDWR, 0)
 	if err != nil {
 		return "", err
@@ -38,6 +38,13 @@ func ask(ctx context.Context, p sshx.Prompt) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !p.Echo {
+		defer term.Restore(int(tty.Fd()), before)
+		if err := silence(int(tty.Fd())); err != nil {
+			return "", err
+		}
+	}
+	defer show()()
 	type answer struct {
 		text string
 		err  error

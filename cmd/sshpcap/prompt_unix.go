@@ -5,6 +5,8 @@ package main
 import (
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const terminalDevice = "/dev/tty"
@@ -13,4 +15,14 @@ const terminalDevice = "/dev/tty"
 func ignoreStop() (heed func()) {
 	signal.Ignore(syscall.SIGTSTP)
 	return func() { signal.Reset(syscall.SIGTSTP) }
+}
+
+// silence has a terminal show nothing of what is typed: termios(3).
+func silence(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, setTermios, t)
 }
