@@ -14,9 +14,9 @@ import (
 // from their reading to their writing, so that what a processor has in its caches is what it goes on with. One worker
 // gathers a round while others merge theirs and one writes. Who cannot write yet begins another round.
 type merger struct {
-	inputs []*input
-	sink   *sink
-	packed *atomic.Int64 // packets written: the progress
+	inputs  []*input
+	sink    *sink
+	packets *atomic.Int64 // written: the progress
 
 	ends   *tree // when of what was read each input's ends; the next one to be read from is that whose ends first
 	newest int64 // time in the rounds that were gathered
@@ -43,7 +43,6 @@ const (
 	largeRead = 256 << 10 // by inputs with goroutines of their own
 	smallRead = 16 << 10
 	quickRead = 32 << 10 // by those without
-
 )
 
 // roundSize is how much is read for a round at least. More takes memory, and leaves the second cache; less has workers
@@ -75,7 +74,8 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	g := newMerger(s, &m.cfg.Progress.Packets)
+	g := &merger{sink: s, packets: &m.cfg.Progress.Packets}
+	g.changed.L = &g.mu
 	size := largeRead
 	if len(sources) > fewInputs {
 		size = smallRead
@@ -104,12 +104,6 @@ func (m *merging) readCounter(s source) *atomic.Int64 {
 		return nil
 	}
 	return &m.cfg.Progress.Read
-}
-
-func newMerger(s *sink, packed *atomic.Int64) *merger {
-	g := &merger{sink: s, packed: packed}
-	g.changed.L = &g.mu
-	return g
 }
 
 // run merges all that the inputs have.
@@ -189,7 +183,7 @@ func (w *worker) write() {
 	w.mu.Unlock()
 	if w.failed.Load() == nil {
 		w.fail(w.sink.take(r))
-		w.packed.Store(w.sink.total)
+		w.packets.Store(w.sink.total)
 	}
 	r.release()
 	w.mu.Lock()

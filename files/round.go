@@ -82,12 +82,12 @@ func (r *round) frame(s *sink) {
 	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
 		r.framed = make([]byte, 0, size+size/4)
 	}
-	to := r.framed[:0]
-	_ = r.merge(func(p *part, from, to_ int) error {
-		to = s.append(to, p, from, to_)
+	framed := r.framed[:0]
+	_ = r.merge(func(p *part, from, to int) error {
+		framed = s.append(framed, p, from, to)
 		return nil
 	})
-	r.framed = to
+	r.framed = framed
 }
 
 // release gives back what the packets were in.

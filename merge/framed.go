@@ -9,8 +9,7 @@ func (p *Pcap) AppendRun(to []byte, b *Batch, recs []Record) []byte {
 		for i := range recs {
 			var room []byte
 			to, room = grow(to, recordHeader+int(recs[i].CapLen))
-			putRecordHeader(room, recs[i], p.nano)
-			copy(room[recordHeader:], b.Packet(recs[i]))
+			p.putRecord(room, b, recs[i])
 		}
 		return to
 	}
@@ -31,25 +30,11 @@ func (p *Pcap) WriteFramed(framed []byte, packets int) error {
 // that several goroutines may frame packets at the same time; WriteFramed writes what they made. The interface must
 // have been added.
 func (p *Pcapng) AppendRun(to []byte, iface int, b *Batch, recs []Record) []byte {
-	unit := ticksPer(p.interfaces[iface])
 	for i := range recs {
-		r := &recs[i]
 		var room []byte
-		to, room = grow(to, packetSize(r.CapLen))
-		ticks := uint64(max(r.Time, 0))
-		if unit != 1 {
-			ticks /= 1000
-		}
-		putPacket(room, iface, r, ticks)
-		copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
+		to, room = grow(to, packetSize(recs[i].CapLen))
+		p.putPacket(room, iface, b, &recs[i])
 	}
-	return to
-}
-
-// AppendWithOptions appends to p what WriteWithOptions would write, as AppendRun does.
-func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, options []byte) []byte {
-	to, room := grow(to, optionedSize(&r, options))
-	p.putWithOptions(room, iface, b, &r, options)
 	return to
 }
 

@@ -82,10 +82,15 @@ func (p *Pcap) rewrite(b *Batch, recs []Record) {
 		if err != nil {
 			break
 		}
-		putRecordHeader(room, recs[i], p.nano)
-		copy(room[recordHeader:], b.Packet(recs[i]))
+		p.putRecord(room, b, recs[i])
 		p.out.pending++
 	}
+}
+
+// putRecord puts a record with a header of its own into room, which it fills.
+func (p *Pcap) putRecord(room []byte, b *Batch, r Record) {
+	putRecordHeader(room, r, p.nano)
+	copy(room[recordHeader:], b.Packet(r))
 }
 
 // Flush writes what was taken.

@@ -118,10 +118,8 @@ func (p *Pcapng) WriteRun(iface int, b *Batch, recs []Record) (int, error) {
 }
 
 func (p *Pcapng) write(iface int, b *Batch, recs []Record) {
-	nano := p.interfaces[iface]
 	for i := range recs {
-		r := &recs[i]
-		size := packetSize(r.CapLen)
+		size := packetSize(recs[i].CapLen)
 		room := p.out.room(size)
 		if room == nil {
 			if room, _ = p.out.next(size); room == nil {
@@ -131,13 +129,18 @@ func (p *Pcapng) write(iface int, b *Batch, recs []Record) {
 		} else {
 			p.out.took(size, 1)
 		}
-		ticks := uint64(max(r.Time, 0))
-		if !nano {
-			ticks /= 1000
-		}
-		putPacket(room, iface, r, ticks)
-		copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
+		p.putPacket(room, iface, b, &recs[i])
 	}
+}
+
+// putPacket puts a packet's block into room, which it fills but for options.
+func (p *Pcapng) putPacket(room []byte, iface int, b *Batch, r *Record) {
+	ticks := uint64(max(r.Time, 0))
+	if !p.interfaces[iface] {
+		ticks /= 1000
+	}
+	putPacket(room, iface, r, ticks)
+	copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
 }
 
 // WriteCommented writes one record of b as WriteRun does, with a comment. Each call allocates: it is for the rare packet.

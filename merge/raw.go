@@ -26,43 +26,23 @@ func (p *Pcapng) WriteBlock(kind uint32, body []byte) error {
 	return p.put(append(newBlock(kind), body...))
 }
 
-// WriteWithOptions writes one record of b as WriteRun does, with options that are as those of AddRawInterface.
-func (p *Pcapng) WriteWithOptions(iface int, b *Batch, r Record, options []byte) (int, error) {
-	if err := p.check(iface); err != nil {
-		return 0, err
-	}
+// AppendWithOptions appends to p one record of b as AppendRun does, with options that are as those of AddRawInterface:
+// padded, which is the caller's business.
+func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, options []byte) []byte {
 	if len(options)&3 != 0 {
-		return 0, fmt.Errorf("merge: options of %d bytes are not padded", len(options))
+		panic(fmt.Sprintf("merge: options of %d bytes are not padded", len(options)))
 	}
-	room, err := p.out.next(optionedSize(&r, options))
-	if err == nil {
-		p.putWithOptions(room, iface, b, &r, options)
-		p.out.pending++
+	end := 0
+	if len(options) > 0 {
+		end = 4
 	}
-	return p.out.endRun(1)
-}
-
-// optionedSize is how many bytes a packet's block with options has.
-func optionedSize(r *Record, options []byte) int {
-	return packetSize(r.CapLen) + len(options) + endSize(options)
-}
-
-// endSize is that of the option which ends the others.
-func endSize(options []byte) int {
-	if len(options) == 0 {
-		return 0
-	}
-	return 4
-}
-
-func (p *Pcapng) putWithOptions(room []byte, iface int, b *Batch, r *Record, options []byte) {
-	putPacket(room, iface, r, uint64(max(r.Time, 0))/ticksPer(p.interfaces[iface]))
-	data := room[packetHead:]
-	n := copy(data, b.Packet(*r))
-	clear(data[n : n+padding(n)])
-	n += padding(n)
-	n += copy(data[n:], options)
-	clear(data[n : n+endSize(options)])
+	to, room := grow(to, packetSize(r.CapLen)+len(options)+end)
+	p.putPacket(room, iface, b, &r)
+	data := room[packetHead+int(r.CapLen):]
+	clear(data[:padding(int(r.CapLen))])
+	data = data[padding(int(r.CapLen)):]
+	clear(data[copy(data, options):][:end])
+	return to
 }
 
 // AppendComment appends a comment to options that are as those of AddRawInterface.

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*handshakeTransport).readLoop"),
 		goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*handshakeTransport).kexLoop"), goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).loop"),
-		goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).Wait"))
+		goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).Wait"), goleak.IgnoreAnyFunction("golang.org/x/crypto/ssh.(*mux).openChannel"))
 }
 
 // log is a program's output that can be waited for.

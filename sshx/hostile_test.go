@@ -90,6 +90,50 @@ func TestSessionsThatDoNotEnd(t *testing.T) {
 	<-c.Done()
 }
 
+// TestOpeningEnds: a session that is being opened just when the server breaks the rules ends with the connection, and closing waits
+// for nothing else.
+func TestOpeningEnds(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			var d sshx.Dialer
+			c, err := d.DialEndpoint(within(t, testTime), raw(t, func(c *rawserver.Conn) {
+				if c.Login() != nil {
+					return
+				}
+				c.Session(1 << 20)
+				for range 200 { // what is on its way behind the first of them has x/crypto hang
+					if c.Data(1000, make([]byte, 1000)) != nil {
+						return
+					}
+				}
+			}))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var starting sync.WaitGroup
+			for range 100 {
+				starting.Go(func() {
+					if p, err := c.Start(within(t, testTime), "x"); err == nil {
+						p.Close() // the one that the server has opened
+					}
+				})
+			}
+			starting.Wait()
+			closed := make(chan struct{})
+			go func() { c.Close(); close(closed) }()
+			select {
+			case <-closed:
+			case <-time.After(testTime):
+				t.Error("the connection does not close")
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestNoWindow: a server that takes no input holds up whoever writes it, and nobody else, until the process is closed.
 func TestNoWindow(t *testing.T) {
 	t.Parallel()

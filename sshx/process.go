@@ -221,7 +221,7 @@ const (
 func (t *transport) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
 	start := time.Now()
 	for pause := roomPause; ; pause *= 2 {
-		ch, reqs, err := t.openChannel()
+		ch, reqs, err := t.openChannel("session", nil)
 		_, refused := errors.AsType[*ssh.OpenChannelError](err)
 		if !refused || time.Since(time.Unix(0, t.lastEnd.Load())) > roomSettles || time.Since(start) > roomSettles {
 			return ch, reqs, err
@@ -231,26 +231,6 @@ func (t *transport) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
 			return nil, nil, err
 		case <-time.After(pause):
 		}
-	}
-}
-
-// openChannel ends with the connection, also where x/crypto hangs for ever: see errRules.
-func (t *transport) openChannel() (ssh.Channel, <-chan *ssh.Request, error) {
-	type answer struct {
-		ch   ssh.Channel
-		reqs <-chan *ssh.Request
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		ch, reqs, err := t.conn.OpenChannel("session", nil)
-		answered <- answer{ch, reqs, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.ch, a.reqs, a.err
-	case <-t.done:
-		return nil, nil, net.ErrClosed
 	}
 }
 

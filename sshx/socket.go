@@ -137,7 +137,7 @@ type channelConn struct {
 
 // openDirect asks the jump host to connect to host (RFC 4254, section 7.2).
 func openDirect(jump *transport, host string, port int) (net.Conn, error) {
-	ch, reqs, err := jump.conn.OpenChannel("direct-tcpip", ssh.Marshal(struct {
+	ch, reqs, err := jump.openChannel("direct-tcpip", ssh.Marshal(struct {
 		Host       string
 		Port       uint32
 		Origin     string

@@ -162,6 +162,27 @@ func (t *transport) end(why error) {
 	})
 }
 
+// openChannel opens a channel of x/crypto. It ends with the connection: x/crypto waits for ever for the answer to a channel that
+// it was asked for just when it gave up the connection.
+func (t *transport) openChannel(kind string, data []byte) (ssh.Channel, <-chan *ssh.Request, error) {
+	type answer struct {
+		ch   ssh.Channel
+		reqs <-chan *ssh.Request
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		ch, reqs, err := t.conn.OpenChannel(kind, data)
+		answered <- answer{ch, reqs, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.ch, a.reqs, a.err
+	case <-t.done:
+		return nil, nil, net.ErrClosed
+	}
+}
+
 func (t *transport) ended() bool {
 	select {
 	case <-t.done:

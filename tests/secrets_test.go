@@ -57,8 +57,8 @@ func (term *terminal) answers(how map[string]string) {
 	bed.WaitFor(term.t, patience, "all questions are answered", func() bool {
 		said := term.screen.String()
 		for question, answer := range how {
-			if strings.Count(said, question) > answered[question] && term.modes().Lflag&unix.ECHO == 0 {
-				answered[question]++
+			if n := strings.Count(said, question); n > answered[question] && term.modes().Lflag&unix.ECHO == 0 {
+				answered[question] = n // it is shown again below what is said of another instance
 				term.typed(answer + "\r")
 			}
 		}
