@@ -404,9 +404,10 @@ func TestCloudFoundryFollowFromNothing(t *testing.T) {
 	p.api.Change(func(s *api.Server) { s.Apps[0].Processes[0].Instances = nil })
 	must(t, p.containers[0].Crash())
 	told("- shop/web/0 (scaled down or deployed anew)\n")
+	// What is gone is known when the platform was asked for all instances: of processes it is also asked why a login failed.
 	bed.WaitFor(t, patience, "the platform is asked again", func() func() bool {
-		before := p.api.Count("GET /v3/processes/")
-		return func() bool { return p.api.Count("GET /v3/processes/") > before+4 }
+		before := p.api.Count("GET /v3/apps/")
+		return func() bool { return p.api.Count("GET /v3/apps/") > before+4 }
 	}())
 	c.interrupt(0)
 	clean(t, patience, p.hosts...)

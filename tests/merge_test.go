@@ -149,7 +149,7 @@ func TestMergeExit(t *testing.T) {
 		"fine":       {"", []string{good, "-o", at("1")}, 0, "Saved to", "1"},
 		"damaged":    {"", []string{at("cut"), good, "-o", at("2")}, 3, "cut: damaged at byte", "2"},
 		"text":       {"", []string{at("text"), good, "-o", at("3")}, 2, "not a capture file", ""},
-		"missing":    {"", []string{at("nothing"), "-o", at("4")}, 2, "no such file", ""},
+		"missing":    {"", []string{at("nothing"), "-o", at("4")}, 2, "no such file or directory\nhint: check its name", ""},
 		"exists":     {"", []string{good, "-o", at("exists")}, 2, "use --overwrite", ""},
 		"overwrite":  {"", []string{good, "-o", at("exists"), "--overwrite"}, 0, "Saved to", "exists"},
 		"itself":     {"", []string{good, "-o", good, "--overwrite"}, 2, "is an input and the output", ""},

@@ -180,7 +180,11 @@ func mergeStatus(report files.Report, err error, quiet bool) int {
 		fmt.Fprintln(os.Stderr, "sshpcap: stopped; there is no output")
 		return exitCut
 	case errors.As(err, &input):
-		printError(os.Stderr, &usageError{input.Error(), "give pcap or pcapng files, also compressed with gzip or zstd"})
+		hint := "give pcap or pcapng files, also compressed with gzip or zstd"
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			hint = "check its name and rights"
+		}
+		printError(os.Stderr, &usageError{input.Error(), hint})
 		return exitUsage
 	case errors.As(err, &types):
 		printError(os.Stderr, &usageError{types.Error(), "write pcapng: -o all.pcapng"})
