@@ -3,6 +3,7 @@ package bed
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -142,22 +143,33 @@ func TestBlackHoleAndLinkDown(t *testing.T) {
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	var dir, ns string
-	var sleeper *os.Process
+	var sleepers []*os.Process
 	t.Run("bed", func(t *testing.T) {
 		b := New(t)
 		h := b.Add("one", Options{})
 		b.Tmpfs("small", 65536)
-		cmd := h.Command("sleep", "1000")
-		must(t, cmd.Start())
-		go cmd.Wait()
-		dir, ns, sleeper = b.Dir, "/run/netns/"+h.ns, cmd.Process
+		inside, onTheWay := h.Command("sleep", "1000"), h.Command("sleep", "1000")
+		onTheWay.Path = "/bin/sh" // as ip does it, but takes its time
+		onTheWay.Args = []string{"sh", "-c", `exec 3<"$0"; echo; sleep 1; exec nsenter --net=/proc/self/fd/3 sleep 1000`, "/run/netns/" + h.ns}
+		holds, err := onTheWay.StdoutPipe()
+		must(t, err)
+		for _, cmd := range []*exec.Cmd{inside, onTheWay} {
+			must(t, cmd.Start())
+			sleepers = append(sleepers, cmd.Process)
+		}
+		holds.Read(make([]byte, 1))
+		go inside.Wait()
+		go onTheWay.Wait()
+		dir, ns = b.Dir, "/run/netns/"+h.ns
 	})
 	for _, path := range []string{dir, ns} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
 			t.Errorf("%s is still there: %v", path, err)
 		}
 	}
-	WaitFor(t, 5*time.Second, "the process is gone", func() bool { return sleeper.Signal(syscall.Signal(0)) != nil })
+	for _, p := range sleepers {
+		WaitFor(t, 5*time.Second, "the process is gone", func() bool { return p.Signal(syscall.Signal(0)) != nil })
+	}
 }
 
 func TestGone(t *testing.T) {

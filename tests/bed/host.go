@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,9 @@ type Host struct {
 	program []string       // the SSH server's command
 	server  *exec.Cmd      // nil without an SSH server
 	ended   chan error     // closed by the goroutine that waits for server
+
+	mu       sync.Mutex
+	commands []*exec.Cmd // that Command has given
 }
 
 // Process is a process in a host's namespace.
@@ -126,7 +130,11 @@ func readProcess(dir string) (Process, bool) {
 
 // Command is a command that runs in the namespace. Its pid is that of the program itself: ip execs it.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	return exec.Command("ip", append([]string{"netns", "exec", h.ns, name}, args...)...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", h.ns, name}, args...)...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.commands = append(h.commands, cmd)
+	return cmd
 }
 
 // Do calls f on a thread that is in the namespace; sockets it opens stay there. f must not start goroutines that open any.
@@ -206,8 +214,16 @@ func (h *Host) ip(args ...string) error {
 	return run("ip", append([]string{"-n", h.ns}, args...)...)
 }
 
-// killAll ends every process in the namespace; twice over, since one may be forking meanwhile.
+// killAll ends every process in the namespace, twice over, since one may be forking meanwhile; and before them those that are
+// only on their way into it.
 func (h *Host) killAll() {
+	h.mu.Lock()
+	for _, cmd := range h.commands {
+		if cmd.Process != nil {
+			cmd.Process.Kill() // does nothing to one that was waited for
+		}
+	}
+	h.mu.Unlock()
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		all := h.Processes()
 		if len(all) == 0 {
