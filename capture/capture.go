@@ -271,8 +271,11 @@ func (cfg Config) command(in Instance, iface string, sudo bool) remote.Command {
 }
 
 func (cfg Config) mergerConfig() merge.MergerConfig {
-	return merge.MergerConfig{Window: cfg.Window, Settle: settle, Buffer: cfg.Buffer}
+	return merge.MergerConfig{Window: cfg.Window, Lag: lagWindows * cfg.Window, Settle: settle, Buffer: cfg.Buffer}
 }
+
+// lagWindows is how many windows an instance may be behind that delivers: 10 seconds where the window is half of one.
+const lagWindows = 20
 
 // settle is how long a packet waits for another of its own source with an earlier timestamp: the kernel stamps packets
 // before it queues them, so those of two CPUs may be queued the wrong way round.

@@ -108,11 +108,12 @@ func (p *pump) work() error {
 	return p.finish()
 }
 
-// take handles a message and those that wait behind it. false = the streams have all ended.
+// take handles a message and all that have come with it, since a stream that seems to have given nothing is not waited
+// for: those in the channel, and one that each stream has for it. false = the streams have all ended.
 func (p *pump) take(m message) bool {
 	now := timeNow()
 	p.handle(m, now)
-	for range cap(p.run.messages) {
+	for range cap(p.run.messages) + len(p.sources) {
 		select {
 		case m, ok := <-p.run.messages:
 			if !ok {

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// DefaultWindow, DefaultSettle and DefaultBuffer suit a live capture.
+// DefaultWindow, DefaultLag, DefaultSettle and DefaultBuffer suit a live capture.
 const (
 	DefaultWindow       = 500 * time.Millisecond
+	DefaultLag          = 10 * time.Second
 	DefaultSettle       = 5 * time.Millisecond
 	DefaultBuffer int64 = 256 << 20
 )
@@ -18,6 +19,9 @@ type MergerConfig struct {
 	// Window is how late a packet may arrive, by its source's clock, and still be put in place: how long a silent
 	// source delays the others. 0 does not wait for silent sources.
 	Window time.Duration
+	// Lag is how much later the packets of a source may be that gives some in each Window: a link or a host that cannot
+	// keep up is behind, but what comes next from there is in sight. 0 means that it is treated like a silent one.
+	Lag time.Duration
 	// Settle is how long after the arrival of a record an earlier one may still come from the same source, as
 	// happens when several processors of a host capture. 0 expects none.
 	Settle time.Duration
@@ -29,7 +33,7 @@ type MergerConfig struct {
 // their sources, and those of one source in the order of their arrival.
 //
 // A record leaves when its time is at or below the watermark: the least, over the open sources, of the newer of the
-// last time seen from it (Settle ago) and of now by its clock less Window. A record below a time that has left before
+// last time seen from it (Settle ago) and, unless it lags but delivers, of now by its clock less Window. A record below a time that has left before
 // is late: it leaves at once, and is counted.
 //
 // The times of now that it is given never go back: an earlier one counts as the latest. It is not safe for concurrent
@@ -54,6 +58,7 @@ func NewMerger(c MergerConfig) *Merger {
 	if c.Buffer == 0 {
 		c.Buffer = DefaultBuffer
 	}
+	c.Lag = time.Duration(clampOffset(c.Lag))
 	m := &Merger{config: c, left: math.MinInt64}
 	m.tree.earlier = func(a, b int32) bool { return m.lanes[a].head.seq < m.lanes[b].head.seq }
 	return m
@@ -64,7 +69,7 @@ func (m *Merger) Open(offset time.Duration, now time.Time) SourceID {
 	m.tick(now)
 	s := &source{id: SourceID(len(m.sources)), slot: len(m.open)}
 	m.sources = append(m.sources, s)
-	m.open = append(m.open, progress{settled: math.MinInt64, offset: clampOffset(offset), id: s.id, source: s})
+	m.open = append(m.open, progress{settled: math.MinInt64, newest: math.MinInt64, at: math.MinInt64, offset: clampOffset(offset), id: s.id, source: s})
 	return s.id
 }
 
@@ -148,8 +153,11 @@ func (m *Merger) Wake(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	when := t
-	for i := range m.open {
-		when = max(when, m.open[i].reaches(next, &m.config))
+	for before := int64(math.MinInt64); before != when; { // again: one that is there may lag a moment later
+		before = when
+		for i := range m.open {
+			when = max(when, m.open[i].reaches(next, when, &m.config))
+		}
 	}
 	return m.base.Add(time.Duration(when - m.base.UnixNano())), true
 }
@@ -182,18 +190,19 @@ func (m *Merger) watermark(now int64) (mark, bool) {
 	if next.time == never || m.holder != nil && m.holds(m.holder.slot, next, now, floor) {
 		return mark{}, false // mostly it is the same source, and one look tells
 	}
-	w, least := last, -1
+	w, least, lag := last, -1, int64(m.config.Lag)
 	for i := range m.open {
-		if p := &m.open[i]; max(floor+p.offset, p.settled) > w.time {
+		p := &m.open[i]
+		if p.settled > w.time {
 			continue // the most
 		}
-		r := m.open[i].reached(floor)
+		r := p.reached(floor, lag)
 		if r.before(next) {
 			if m.holds(i, next, now, floor) {
-				m.holder = m.open[i].source
+				m.holder = p.source
 				return mark{}, false
 			}
-			r = m.open[i].reached(floor)
+			r = p.reached(floor, lag)
 		}
 		if r.before(w) {
 			w, least = r, i
@@ -207,12 +216,12 @@ func (m *Merger) watermark(now int64) (mark, bool) {
 
 // holds tells whether an open source holds the next record back.
 func (m *Merger) holds(slot int, next mark, now, floor int64) bool {
-	p := &m.open[slot]
-	if !p.reached(floor).before(next) {
+	p, lag := &m.open[slot], int64(m.config.Lag)
+	if !p.reached(floor, lag).before(next) {
 		return false
 	}
 	p.settle(now, int64(m.config.Settle))
-	return p.reached(floor).before(next)
+	return p.reached(floor, lag).before(next)
 }
 
 // emit gives the sink everything up to limit.

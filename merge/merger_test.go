@@ -124,6 +124,33 @@ func TestMergerWaitsForSources(t *testing.T) {
 	}
 }
 
+// A source that is behind is waited for while it gives something in each window, up to a bound.
+func TestMergerLag(t *testing.T) {
+	m := NewMerger(MergerConfig{Window: 500 * time.Millisecond, Lag: 2 * time.Second})
+	a, b := m.Open(0, ms(0)), m.Open(0, ms(0))
+	c := collect(t)
+	m.Push(a, at(3010, 3500), ms(3510))
+	m.Push(b, at(1900), ms(3520))
+	advance(t, m, 3600, c)
+	wantTimes(t, c, 1900) // more of b comes before the others
+	if w, ok := m.Wake(ms(3600)); !ok || !w.Equal(ms(4020)) {
+		t.Errorf("wakes at %v, %v", w.Sub(start), ok)
+	}
+	m.Push(b, at(2900), ms(4010))
+	advance(t, m, 4509, c)
+	wantTimes(t, c, 2900)
+	advance(t, m, 4510, c)
+	wantTimes(t, c, 3010, 3500) // b was silent for the window
+	m.Push(a, at(5000), ms(5001))
+	m.Push(b, at(3000, 3100), ms(5490))
+	advance(t, m, 5500, c)
+	wantTimes(t, c, 3000, 3100) // late
+	advance(t, m, 5600, c)
+	wantTimes(t, c)
+	advance(t, m, 5601, c) // the window and 2 s after what is seen of b
+	wantTimes(t, c, 5000)
+}
+
 func TestMergerClosedSourceDoesNotHold(t *testing.T) {
 	m := NewMerger(MergerConfig{Window: time.Hour})
 	a, b := m.Open(0, ms(0)), m.Open(0, ms(0))

@@ -53,7 +53,8 @@ func (m *model) push(id SourceID, list []sample, now int64) {
 // mayLeave tells whether a record may leave: no open source is expected to give one that goes before it.
 func (m *model) mayLeave(r modelRecord, now int64, settle time.Duration) bool {
 	for i, s := range m.sources {
-		reached := !s.open || r.time <= now+s.offset-int64(m.config.Window)
+		floor := now + s.offset - int64(m.config.Window)
+		reached := !s.open || r.time <= floor && !s.lags(floor, now, m.config)
 		for _, e := range s.seen {
 			if now-e.at >= int64(settle) {
 				reached = reached || r.time < e.time || r.time == e.time && int(r.source) <= i
@@ -64,6 +65,15 @@ func (m *model) mayLeave(r modelRecord, now int64, settle time.Duration) bool {
 		}
 	}
 	return true
+}
+
+// lags tells whether the source is behind the floor, but no further than it may be, and has given something in the window.
+func (s *modelSource) lags(floor, now int64, c MergerConfig) bool {
+	newest, at := int64(math.MinInt64), int64(math.MinInt64)
+	for _, e := range s.seen {
+		newest, at = max(newest, e.time), max(at, e.at)
+	}
+	return newest < floor && floor-int64(c.Lag) <= newest && now-int64(c.Window) < at
 }
 
 // leave takes the first n out of the queue and accounts for them.
@@ -97,6 +107,7 @@ type machine struct {
 func newMachine(t *rapid.T, buffers []int64) *machine {
 	c := MergerConfig{
 		Window: time.Duration(rapid.IntRange(0, 40).Draw(t, "window")),
+		Lag:    time.Duration(rapid.SampledFrom([]int{0, 5, 30, 1000}).Draw(t, "lag")),
 		Settle: time.Duration(rapid.SampledFrom([]int{0, 0, 1, 7, 16}).Draw(t, "settle")),
 		Buffer: rapid.SampledFrom(buffers).Draw(t, "buffer"),
 	}

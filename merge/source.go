@@ -38,6 +38,8 @@ type source struct {
 // progress is how far an open source is. These are kept together, since each advance may look at all of them.
 type progress struct {
 	settled int64 // newest time seen, once it was a while ago
+	newest  int64 // newest time seen
+	at      int64 // when it last gave something
 	offset  int64 // how far its clock is ahead, within maxOffset
 	id      SourceID
 	source  *source
@@ -67,6 +69,7 @@ type lane struct {
 
 // see notes that t was seen at now.
 func (p *progress) see(t, now, settle int64) {
+	p.newest, p.at = max(p.newest, t), now
 	if settle <= 0 {
 		p.settled = max(p.settled, t)
 		return
@@ -114,25 +117,35 @@ func (m mark) before(n mark) bool {
 }
 
 // reached returns the place before which nothing more is expected of the source, as far as it has settled; floor is
-// what it has reached if its clock is right. It may give more of the time that it gave last, which go behind those of
-// sources before it: so the order does not hang on how a stream is cut to batches.
-func (p *progress) reached(floor int64) mark {
-	if t := floor + p.offset; t >= p.settled {
+// what it has reached if its clock is right and it does not lag. It may give more of the time that it gave last, which go
+// behind those of sources before it: so the order does not hang on how a stream is cut to batches.
+func (p *progress) reached(floor, lag int64) mark {
+	if t := floor + p.offset; t >= p.settled && !p.lags(floor, lag) {
 		return mark{t, whole}
 	}
 	return mark{p.settled, p.id}
 }
 
-// reaches returns when the source will have reached m if nothing more comes from it.
-func (p *progress) reaches(m mark, c *MergerConfig) int64 {
+// lags tells whether what comes next from the source will be below the floor, but not by more than lag.
+func (p *progress) lags(floor, lag int64) bool {
+	t := floor + p.offset
+	return p.newest < t && p.newest >= t-lag && p.at > floor
+}
+
+// reaches returns the first time from now on at which the source will have reached m if nothing more comes from it.
+func (p *progress) reaches(m mark, now int64, c *MergerConfig) int64 {
 	if !(mark{p.settled, p.id}).before(m) {
-		return math.MinInt64
+		return now
 	}
-	when := addTime(addTime(m.time, int64(c.Window)), -p.offset)
+	window, lag := int64(c.Window), int64(c.Lag)
+	when := max(now, addTime(addTime(m.time, window), -p.offset)) // the floor is there
+	if p.lags(addTime(when, -window), lag) {
+		when = min(addTime(p.at, window), addTime(addTime(addTime(p.newest, lag+1), window), -p.offset))
+	}
 	s := p.source
 	for _, y := range s.young[:s.nyoung] {
 		if !(mark{y.time, p.id}).before(m) {
-			return min(when, addTime(y.at, int64(c.Settle)))
+			return min(when, max(now, addTime(y.at, int64(c.Settle))))
 		}
 	}
 	return when
