@@ -311,7 +311,7 @@ func (s *stream) catchUp(over <-chan struct{}) {
 func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct{}) (err error, opened bool) {
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
-	reader := merge.NewReader(process.Stdout)
+	reader := merge.NewReader(stdout{process})
 	reader.Limit(r.cfg.arenaSize())
 	header, err := reader.ReadHeader()
 	stop()
@@ -353,6 +353,11 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 		}
 	}
 }
+
+// stdout is what a helper writes there, read without a copy.
+type stdout struct{ *sshx.Process }
+
+func (s stdout) Read(b []byte) (int, error) { return s.ReadStdout(b) }
 
 // arenaSize bounds the memory that a stream's packets come in, of which each has some: together no more than a sixteenth
 // of the buffer.

@@ -46,7 +46,8 @@ type Reader struct {
 	err       error // what the stream ended with, once all before it has been given out
 }
 
-// NewReader returns a Reader of the stream r, which begins with the file's header.
+// NewReader returns a Reader of the stream r, which begins with the file's header. Unlike others r may keep the buffer that
+// it was given when it returns an error.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{r: r, need: fileHeader}
 }
@@ -128,13 +129,8 @@ func (r *Reader) finish() error {
 	return r.err
 }
 
-// drop gives the arena back.
-func (r *Reader) drop() {
-	if r.arena != nil {
-		r.arena.release()
-	}
-	r.arena, r.start, r.end = nil, 0, 0
-}
+// drop leaves the arena to whoever still has it.
+func (r *Reader) drop() { r.arena, r.start, r.end = nil, 0, 0 }
 
 // fill reads once.
 func (r *Reader) fill() {
@@ -166,18 +162,21 @@ func (r *Reader) makeRoom() {
 	}
 	size := len(r.arena.buf)
 	fits := r.start+r.need <= size
-	if fits && r.end < size && (r.start == 0 || size-r.end >= size/16) {
+	if fits && r.end < size && (r.start == 0 || size-r.end >= max(size/16, r.mean())) {
 		return
 	}
 	r.moveOn()
 }
+
+// mean is how much a read into this arena has given, on average.
+func (r *Reader) mean() int { return r.read / max(r.reads, 1) }
 
 // moveOn takes what is not framed to the beginning of another arena. That one's size follows how much a read gives,
 // so that a busy stream has few and a slow one small arenas. The same arena serves again if nobody else has it.
 func (r *Reader) moveOn() {
 	old, want := r.arena, r.need
 	if r.reads > 0 && r.size == 0 {
-		follow := 4 * (r.read / r.reads)
+		follow := 4 * r.mean()
 		if r.most > 0 {
 			follow = min(follow, r.most)
 		}

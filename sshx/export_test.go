@@ -7,17 +7,17 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// WaitPumps waits until two goroutines wait in a Read of a pump.
-func WaitPumps(*Process) {
+// WaitPumps waits until so many goroutines wait for a pump to read.
+func WaitPumps(readers int) {
 	buf := make([]byte, 4<<20)
 	for {
 		n := 0
 		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "(*pump).next") && strings.Contains(g, "[select") {
+			if strings.Contains(g, "(*pump).take") && strings.Contains(g, "[select") {
 				n++
 			}
 		}
-		if n >= 2 {
+		if n >= readers {
 			return
 		}
 		runtime.Gosched()

@@ -78,9 +78,10 @@ type Process struct {
 	Stdout io.Reader
 	Stderr io.Reader
 
-	t   *transport
-	ch  ssh.Channel
-	cut chan struct{} // closed by Close
+	t      *transport
+	ch     ssh.Channel
+	stdout *pump
+	cut    chan struct{} // closed by Close
 
 	done  chan struct{} // closed when err is set
 	err   error
@@ -187,7 +188,8 @@ func (t *transport) start(command string) (*Process, error) {
 	}
 	t.room.opened()
 	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), typing: make(chan struct{}, 1)}
-	p.Stdin, p.Stdout, p.Stderr = stdin{p}, newPump(p, ch, stdoutChunk), newPump(p, ch.Stderr(), stderrChunk)
+	p.stdout = newPump(p, ch, stdoutChunk)
+	p.Stdin, p.Stdout, p.Stderr = stdin{p}, p.stdout, newPump(p, ch.Stderr(), stderrChunk)
 	if !t.group.run(func() { p.watch(reqs); t.room.ended() }) {
 		return nil, t.lost()
 	}
@@ -315,6 +317,10 @@ func exitOf(req *ssh.Request) (err error, ok bool) {
 
 var signalNumbers = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "USR1": 10,
 	"SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15}
+
+// ReadStdout reads from Stdout straight into b, without the copy that Stdout makes, and takes the place of its Read. Unlike
+// an io.Reader it keeps b when it returns an error: b may still be written to, for as long as the connection lives.
+func (p *Process) ReadStdout(b []byte) (int, error) { return p.stdout.readInto(b) }
 
 // Signal sends a signal and does not wait for an answer: many servers give none, and an answer proves nothing.
 func (p *Process) Signal(sig ssh.Signal) error {

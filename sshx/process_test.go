@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -115,6 +116,75 @@ func TestProcessClose(t *testing.T) {
 	}
 }
 
+// What is read without a copy is what the command wrote, also when the rest is read with one; and it ends.
+func TestReadStdout(t *testing.T) {
+	t.Parallel()
+	s := newSSHD(t)
+	c := dial(t, s.client(t), s.addr())
+	var want strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintln(&want, i+1)
+	}
+	for _, direct := range []int{want.Len() / 3, math.MaxInt} {
+		p := begin(t, c, "seq 1 200000")
+		var got []byte
+		b, err := make([]byte, 256<<10), error(nil)
+		for i, n := 0, 0; err == nil && len(got) < direct; i++ {
+			n, err = p.ReadStdout(b[:1+i*i*7%len(b)])
+			got = append(got, b[:n]...)
+		}
+		if err == nil {
+			var rest []byte
+			rest, err = io.ReadAll(p.Stdout)
+			got = append(got, rest...)
+		}
+		if string(got) != want.String() || err != nil && err != io.EOF {
+			t.Errorf("%d bytes and %v, want %d", len(got), err, want.Len())
+		}
+		for range 5 { // it stays at its end
+			if n, err := p.ReadStdout(b); n != 0 || err != io.EOF {
+				t.Errorf("%d bytes, %v after the end", n, err)
+			}
+		}
+	}
+}
+
+// A reader that waits comes back when the process is closed, and what waited for it may be written to: nobody must.
+func TestReadStdoutClose(t *testing.T) {
+	t.Parallel()
+	s := newSSHD(t)
+	c := dial(t, s.client(t), s.addr())
+	p := begin(t, c, "trap '' HUP INT TERM; echo $$; exec sleep 1000")
+	b, line := make([]byte, 64), ""
+	for !strings.HasSuffix(line, "\n") {
+		n, err := p.ReadStdout(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line += string(b[:n])
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	ended := make(chan error)
+	go func() {
+		_, err := p.ReadStdout(b)
+		ended <- err
+	}()
+	sshx.WaitPumps(1)
+	p.Close()
+	select {
+	case err := <-ended:
+		if err != io.EOF {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it did not end after Close")
+	}
+}
+
 // closeWhileReading closes p and wants the readers that wait to come back.
 func closeWhileReading(t *testing.T, p *sshx.Process) {
 	t.Helper()
@@ -125,7 +195,7 @@ func closeWhileReading(t *testing.T, p *sshx.Process) {
 			ended <- err
 		}()
 	}
-	sshx.WaitPumps(p)
+	sshx.WaitPumps(2)
 	p.Close()
 	for range 2 {
 		select {
