@@ -51,21 +51,26 @@ func liveRow(o options, k int) error {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var ours, alone []time.Duration
-	memory := int64(0)
+	bytes, memory := int64(k*each*liveRecord), int64(0)
 	for range o.runs {
+		if err := warm(dir, 2*bytes); err != nil {
+			return err
+		}
 		d, err := drainAll(f, each)
 		if err != nil {
 			return err
 		}
 		alone = append(alone, d)
+		if err := warm(dir, 2*bytes); err != nil {
+			return err
+		}
 		d, m, err := captureAll(o, f, dir, each*k)
 		if err != nil {
 			return err
 		}
 		ours, memory = append(ours, d), max(memory, m)
 	}
-	bytes := float64(k * each * liveRecord)
-	fmt.Printf("%8d  %7.0f MB/s  %8.2f x  %6d MiB\n", k, bytes/median(alone)/1e6, median(alone)/median(ours), memory>>20)
+	fmt.Printf("%8d  %7.0f MB/s  %8.2f x  %6d MiB\n", k, float64(bytes)/median(alone)/1e6, median(alone)/median(ours), memory>>20)
 	return nil
 }
 
@@ -96,6 +101,7 @@ func captureAll(o options, f *farm.Process, dir string, packets int) (time.Durat
 	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 3 {
 		return 0, 0, fmt.Errorf("%w: %s", err, said)
 	}
+	defer os.Remove(output)
 	n, err := farm.CountPackets(output)
 	if err == nil && n != packets {
 		err = fmt.Errorf("%d packets in the file, not %d", n, packets)

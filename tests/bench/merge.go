@@ -155,6 +155,9 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 	times, memory := make([][]time.Duration, len(of)), make([]int64, len(of))
 	for range o.runs {
 		for i, c := range of {
+			if err := warm(dir, size+size/4); err != nil {
+				return err
+			}
 			out := filepath.Join(dir, "out")
 			start := time.Now()
 			m, err := c.run(out, names)
