@@ -52,7 +52,7 @@ func (o *output) writeNames() error {
 }
 
 func newOutput(f *file, cfg Config, header merge.Header) *output {
-	o := &output{file: f, cfg: &cfg, expected: cfg.streams(), header: header, named: make(map[*instance]netip.Addr), started: time.Now(), order: newOrder(), numbers: make(map[*source]int)}
+	o := &output{file: f, cfg: &cfg, expected: cfg.streams(), header: header, named: make(map[*instance]netip.Addr, len(cfg.Instances)), started: time.Now(), order: newOrder(), numbers: make(map[*source]int)}
 	if cfg.Output.Format == Pcap {
 		o.pcap = merge.NewPcap(f, header)
 		return o

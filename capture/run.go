@@ -16,6 +16,7 @@ type run struct {
 	cfg      Config
 	out      *file
 	messages chan message // from the streams to the pump; closed by join, when all instances have ended
+	arena    int          // most bytes of memory that a stream's packets are read into at once
 
 	active context.Context // done = asked to stop; its cause is the End
 	stop   context.CancelCauseFunc
@@ -76,7 +77,7 @@ const (
 )
 
 func newRun(cfg Config, out *file) *run {
-	r := &run{cfg: cfg, out: out, messages: make(chan message, 16), hosts: make(map[string]*instance)}
+	r := &run{cfg: cfg, out: out, messages: make(chan message, 16), hosts: make(map[string]*instance), arena: cfg.arenaSize()}
 	r.active, r.stop = context.WithCancelCause(context.Background())
 	r.alive, r.cut = context.WithCancel(context.Background())
 	for _, in := range cfg.Instances {

@@ -312,7 +312,7 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
 	reader := merge.NewReader(stdout{process})
-	reader.Limit(r.cfg.arenaSize())
+	reader.Limit(r.arena)
 	header, err := reader.ReadHeader()
 	stop()
 	if err != nil && s.overdue.Load() {

@@ -10,7 +10,7 @@ import (
 // While many instances are connected to, memory grows and little of it can be had back: looking for that as often as later
 // would be a tenth of all the work.
 const (
-	growingPercent = 400
+	growingPercent = 1000
 	growingMost    = 10 * time.Second // for one that does not answer; meanwhile the others give packets
 )
 
