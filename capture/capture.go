@@ -248,7 +248,7 @@ func (cfg Config) check() error {
 }
 
 // command is what runs on an instance for one of its interfaces.
-func (cfg Config) command(in Instance, iface string, sudo bool) remote.Command {
+func (cfg *Config) command(in Instance, iface string, sudo bool) remote.Command {
 	c := remote.Command{
 		Helper:        cfg.Helper,
 		Interface:     iface,

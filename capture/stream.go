@@ -125,22 +125,9 @@ func sudoUnavailable(err error) bool {
 // was asked to and gave all it had.
 func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	r := s.instance.run
-	command := r.cfg.command(s.instance.settings(), s.iface, sudo)
-	command.ServerPort = s.instance.port()
-	if !s.deadline.IsZero() { // it is not the first one
-		command.MaxTime = max(time.Until(s.deadline), 1)
-	}
 	log := newStderr(timeNow())
-	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
-	process, err := conn.Start(starting, command.Line())
-	overdue := err != nil && starting.Err() != nil
-	started()
-	switch {
-	case err != nil && r.active.Err() != nil:
-		return errNotCapturing
-	case overdue:
-		return s.tooSlow()
-	case err != nil:
+	process, err := s.launch(conn, sudo)
+	if err != nil {
 		return err
 	}
 	s.begin(process, sudo)
@@ -152,22 +139,53 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	measured := make(chan struct{})                        // closed when the clock has been measured, or cannot be
 	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
 	beside.Go(func() { s.beat(process, log, measured, over) })
-	beside.Go(func() { s.tend(process, over) })
+	beside.Add(1)
+	untended := context.AfterFunc(r.active, func() { s.tend(process, over); beside.Done() })
 	readErr, opened := s.read(process, log, measured)
 	close(over)
+	process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
 	waitErr := wait(process, said, r.cfg.Grace)
 	process.Close()
+	if untended() {
+		beside.Done()
+	}
 	beside.Wait()
 
 	if opened {
 		s.instance.part()
 	}
-	s.account(log.Report(), opened)
+	s.account(log, opened)
 	return s.verdict(end{readErr, waitErr, opened}, log, conn)
 }
 
+// launch has a helper started.
+func (s *stream) launch(conn *sshx.Conn, sudo bool) (*sshx.Process, error) {
+	r := s.instance.run
+	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
+	defer started()
+	process, err := conn.Start(starting, s.line(sudo))
+	switch {
+	case err != nil && r.active.Err() != nil:
+		return nil, errNotCapturing
+	case err != nil && starting.Err() != nil:
+		return nil, s.tooSlow()
+	}
+	return process, err
+}
+
+// line is the command line of a helper.
+func (s *stream) line(sudo bool) string {
+	command := s.instance.run.cfg.command(s.instance.settings(), s.iface, sudo)
+	command.ServerPort = s.instance.port()
+	if !s.deadline.IsZero() { // it is not the first one
+		command.MaxTime = max(time.Until(s.deadline), 1)
+	}
+	return command.Line()
+}
+
 // account takes note of what a helper reported in its end.
-func (s *stream) account(report remote.Report, opened bool) {
+func (s *stream) account(log *stderr, opened bool) {
+	report := log.Report()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.report = report
@@ -247,13 +265,7 @@ func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct
 // tend ends the helper when the capture stops: by the end of its input, which the wrapper on the instance understands, and
 // when half the grace has passed by a signal to whoever takes it.
 func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
-	defer process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
 	r := s.instance.run
-	select {
-	case <-over:
-		return
-	case <-r.active.Done():
-	}
 	s.catchUp(over)
 	process.Stdin.Close()
 	patience := time.NewTimer(r.cfg.Grace / 2)

@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -103,15 +105,34 @@ func (c Command) Check() error {
 // the capture, with the last packets, the closing report and the helper's
 // exit status still to come.
 func (c Command) Line() string {
-	words := []string{"sshpcap", c.stopScript(), c.iface(), oneLine(c.Filter), c.program()}
+	words := []string{c.iface(), oneLine(c.Filter), c.program()}
 	if c.SelfFilter != "" {
 		words = append(words, oneLine(c.SelfFilter))
 	}
-	line := []string{"exec", c.shell(), "-c", Quote(c.startScript())}
+	line := []string{strings.Replace(c.scripts(), portMark, strconv.Itoa(c.serverPort()), 1)}
 	for _, w := range words {
 		line = append(line, Quote(w))
 	}
 	return strings.Join(line, " ")
+}
+
+// scripts is the beginning of the line, up to the user's words, with portMark for the server's port. That of the last
+// command is kept: it is mostly the same for all instances, of which there may be a thousand.
+func (c Command) scripts() string {
+	c.ServerPort = 0
+	lastScripts.Lock()
+	defer lastScripts.Unlock()
+	if lastScripts.line == "" || lastScripts.of != c {
+		words := []string{"exec", c.shell(), "-c", Quote(c.startScript()), Quote("sshpcap"), Quote(c.stopScript())}
+		lastScripts.of, lastScripts.line = c, strings.Join(words, " ")
+	}
+	return lastScripts.line
+}
+
+var lastScripts struct {
+	sync.Mutex
+	of   Command
+	line string
 }
 
 func (c Command) iface() string {
@@ -200,7 +221,12 @@ func (c Command) knownHelper() bool {
 // oneLine turns line breaks into spaces: to a filter they mean the same, and
 // csh cannot read them in quotes.
 func oneLine(s string) string {
-	return strings.NewReplacer("\n", " ", "\r", " ").Replace(s)
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // balanced reports whether the parentheses of a filter match. One that closes

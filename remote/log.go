@@ -81,19 +81,24 @@ func (l *Log) add(p []byte) {
 func (l *Log) now() seen {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return *l.ahead()
+}
+
+// ahead is what has been seen when the line that is not whole counts as one.
+func (l *Log) ahead() *seen {
 	s := l.seen
 	s.take(string(l.line))
-	return s
+	return &s
 }
 
 // Report is what has been told so far.
 func (l *Log) Report() Report {
-	s := l.now()
-	r := s.Report
-	if !s.uidKnown {
-		r.UID = -1
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.line) == 0 { // mostly: nothing of a line is there that is not whole
+		return l.seen.report()
 	}
-	return r
+	return l.ahead().report()
 }
 
 // Clock returns how many times the instance has told what its clock shows, and the last of these times: the first when
@@ -117,6 +122,14 @@ type seen struct {
 	head  [16]string
 	tail  [16]string
 	lines int
+}
+
+func (s *seen) report() Report {
+	r := s.Report
+	if !s.uidKnown {
+		r.UID = -1
+	}
+	return r
 }
 
 // maxKept is how much is kept of a line that may explain a failure.

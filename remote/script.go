@@ -200,13 +200,16 @@ type timing struct {
 // limits keep below 20 s in all: 14, 16 and 18 s.
 var limits = timing{silence: "14", step: "2"}
 
-// startScript is startText in one line, filled in.
+// portMark stands in a start script for the port of the SSH server.
+const portMark = "<PORT>"
+
+// startScript is startText in one line, filled in but for the port.
 func (c Command) startScript() string {
 	self := ""
 	if !c.NoSelfFilter && balanced(c.Filter) {
 		self = givenLine()
 		if c.SelfFilter == "" {
-			self = strings.ReplaceAll(connectionLine(), "<PORT>", strconv.Itoa(c.serverPort()))
+			self = connectionLine()
 		}
 		self += "; "
 	}

@@ -20,8 +20,9 @@ import (
 
 // hostKeys caches known_hosts files and adds lines to them, one at a time.
 type hostKeys struct {
-	mu  sync.Mutex
-	dbs map[string]*knownDB // by the names of the files
+	mu     sync.Mutex
+	dbs    map[string]*knownDB // by the names of the files
+	latest latestDB
 }
 
 // hostKeys sets how config checks the server's key.
@@ -29,7 +30,7 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 	switch {
 	case a.d.InsecureIgnoreHostKey:
 		config.HostKeyCallback = ssh.InsecureIgnoreHostKey()
-		config.HostKeyAlgorithms = slices.DeleteFunc(hostKeyAlgorithms(), isCertAlgorithm)
+		config.HostKeyAlgorithms = slices.DeleteFunc(slices.Clone(hostKeyAlgorithms()), isCertAlgorithm)
 		return nil
 	case a.e.HostKeyCallback != nil:
 		config.HostKeyAlgorithms = a.e.HostKeyAlgorithms
@@ -140,12 +141,12 @@ func algorithms(known []knownhosts.PublicKey) []string {
 	return list
 }
 
-// hostKeyAlgorithms are all, in ssh's order.
-func hostKeyAlgorithms() []string {
+// hostKeyAlgorithms are all, in ssh's order. The list is not to be changed.
+var hostKeyAlgorithms = sync.OnceValue(func() []string {
 	all := ssh.SupportedAlgorithms().HostKeys
 	slices.SortStableFunc(all, func(a, b string) int { return hostKeyRank(a) - hostKeyRank(b) })
 	return all
-}
+})
 
 func isPlainAlgorithm(name string) bool { return !isCertAlgorithm(name) }
 
@@ -257,6 +258,7 @@ func (h *hostKeys) add(d *Dialer, e *Endpoint, key ssh.PublicKey) error {
 	}
 	// Line would take a hashed name for one with a port.
 	line := listed + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + "\n"
+	h.latest = latestDB{}
 	if err := appendLine(file, line); err != nil {
 		return &Error{Kind: KindKnownHosts, Problem: "cannot add the host key: " + plain(err), Err: err,
 			Tip: "make " + file + " writable, or name another file with UserKnownHostsFile in ssh_config"}

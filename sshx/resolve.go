@@ -267,13 +267,17 @@ func (h *host) expand(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s = expandHome(s)
+	if !strings.Contains(s, "%") {
+		return s, nil // most have none, and there may be a thousand hosts
+	}
 	local, _ := os.Hostname()
 	short, _, _ := strings.Cut(local, ".")
 	alias := h.e.HostKeyAlias
 	if alias == "" {
 		alias = h.Host
 	}
-	return expandTokens(expandHome(s), map[byte]string{
+	return expandTokens(s, map[byte]string{
 		'd': homeDir(), 'h': h.e.Host, 'i': strconv.Itoa(os.Getuid()), 'k': alias, 'L': short, 'l': local,
 		'n': h.Host, 'p': strconv.Itoa(h.e.Port), 'r': h.e.User, 'u': localUser(),
 	})
