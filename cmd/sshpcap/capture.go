@@ -233,7 +233,7 @@ func toldAlready(err error) bool {
 func (s *session) captureOrCut() (report capture.Report, err error) {
 	done := make(chan struct{}) // closed when the capture has ended
 	limitMemory(s.cfg.Buffer, len(s.cfg.Instances))
-	s.connected = growAtOnce()
+	s.connected = growAtOnce(len(s.cfg.Instances))
 	go func() {
 		defer close(done)
 		defer s.connected()

@@ -8,19 +8,20 @@ import (
 )
 
 // While many instances are connected to, memory grows and little of it can be had back: looking for that as often as later
-// would be a tenth of all the work.
+// would be a tenth of all the work. The collector begins at so many percent of 4 MiB: what connecting takes.
 const (
-	growingPercent = 1000
+	growingPercent = 400
+	growingEach    = 128 << 10
 	growingMost    = 10 * time.Second // for one that does not answer; meanwhile the others give packets
 )
 
 // growAtOnce lets memory grow until what it returns is called, at most for a while. It respects what the user says with
 // GOGC.
-func growAtOnce() (usual func()) {
+func growAtOnce(instances int) (usual func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
-	before := debug.SetGCPercent(growingPercent)
+	before := debug.SetGCPercent(max(growingPercent, instances*growingEach/(4<<20/100)))
 	restore := sync.OnceFunc(func() { debug.SetGCPercent(before) })
 	timer := time.AfterFunc(growingMost, restore)
 	return func() { timer.Stop(); restore() }
