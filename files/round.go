@@ -1,6 +1,11 @@
 package files
 
-import "github.com/sshpcap/sshpcap/merge"
+import (
+	"math"
+	"slices"
+
+	"github.com/sshpcap/sshpcap/merge"
+)
 
 // round is what is merged at once: of each input all packets up to the same place. Rounds follow each other in the
 // output.
@@ -16,6 +21,16 @@ type round struct {
 	tree   tree
 	times  []int64
 	framed []byte // as they go into the file, if that could be done already
+
+	refs []ref    // all packets, input by input
+	keys []uint64 // of each of refs its time, since the first one of all, and its number
+	room []uint64 // as long
+}
+
+// ref is one packet of a round.
+type ref struct {
+	part   *part
+	record int32
 }
 
 // part is some of a chunk's packets.
@@ -82,12 +97,59 @@ func (r *round) frame(s *sink) {
 	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
 		r.framed = make([]byte, 0, size+size/4)
 	}
-	framed := r.framed[:0]
+	r.framed = r.framed[:0]
+	if r.sort() {
+		r.frameSorted(s)
+		return
+	}
 	_ = r.merge(func(p *part, from, to int) error {
-		framed = s.append(framed, p, from, to)
+		r.framed = s.append(r.framed, p, from, to)
 		return nil
 	})
+}
+
+// frameSorted frames the packets in the order of their keys: those that follow each other in their input together.
+// The merging and the copying are kept apart, so that a processor which waits for a packet's bytes goes on with others.
+func (r *round) frameSorted(s *sink) {
+	framed, keys := r.framed, r.keys
+	for len(keys) > 0 {
+		number := uint32(keys[0])
+		first, n := r.refs[number], 1
+		for n < len(keys) && uint32(keys[n]) == number+uint32(n) && r.refs[number+uint32(n)].part == first.part {
+			n++
+		}
+		framed = s.append(framed, first.part, int(first.record), int(first.record)+n)
+		keys = keys[n:]
+	}
 	r.framed = framed
+}
+
+// From so many inputs on packets are sorted, which takes the same time however many there are. With fewer, of which runs
+// are long, and where times are far from each other, they are merged.
+const manyInputs = 3
+
+// sort puts the keys of all packets in order, if that is to be done. They must be in order in each input.
+func (r *round) sort() bool {
+	first := int64(never)
+	for _, parts := range r.parts {
+		first = min(first, parts[0].records[0].Time)
+	}
+	if span := r.newest - first; len(r.parts) < manyInputs || span < 0 || span > math.MaxUint32 || r.packets > math.MaxInt32 {
+		return false
+	}
+	r.refs, r.keys = r.refs[:0], r.keys[:0]
+	for _, parts := range r.parts {
+		for j := range parts {
+			p := &parts[j]
+			for i := range p.records {
+				r.keys = append(r.keys, uint64(p.records[i].Time-first)<<32|uint64(len(r.refs)))
+				r.refs = append(r.refs, ref{p, int32(i)})
+			}
+		}
+	}
+	r.room = slices.Grow(r.room[:0], len(r.keys))[:len(r.keys)]
+	r.keys, r.room = sortKeys(r.keys, r.room, uint32(r.newest-first))
+	return true
 }
 
 // release gives back what the packets were in.
@@ -100,5 +162,6 @@ func (r *round) release() {
 		r.inputs[i] = parts[:0]
 	}
 	clear(r.parts)
+	clear(r.refs)
 	r.parts, r.framed, r.packets, r.bytes = r.parts[:0], r.framed[:0], 0, 0
 }

@@ -17,18 +17,19 @@ import (
 func TestRounds(t *testing.T) { // not parallel: it sets what is global
 	for _, c := range []struct {
 		name      string
-		backwards int64 // µs that a clock may go back at once
-	}{{"sorted", 0}, {"unsorted", 300}} {
+		backwards int64 // that a clock may go back at once
+		unit      int64 // ns
+	}{{"sorted", 0, 1000}, {"far apart", 0, 1e9}, {"unsorted", 300, 1000}} {
 		for _, size := range []int{1, 10_000, 100_000} {
 			t.Run(fmt.Sprint(c.name, " ", size), func(t *testing.T) {
 				defer files.SetRoundSize(size)()
-				rounds(t, c.backwards)
+				rounds(t, c.backwards, c.unit)
 			})
 		}
 	}
 }
 
-func rounds(t *testing.T, backwards int64) {
+func rounds(t *testing.T, backwards, unit int64) {
 	const each = 1500 // packets, in some ten chunks
 	random := rand.New(rand.NewPCG(7, uint64(backwards)))
 	dir := t.TempDir()
@@ -45,7 +46,7 @@ func rounds(t *testing.T, backwards int64) {
 			if i == 3 {
 				step *= 50 // is far ahead: the others are read until they reach it
 			}
-			clock += step * 1000
+			clock += step * unit
 			packets = append(packets, packet{time: clock, data: fmt.Sprintf("%d-%d %s", i, n, strings.Repeat("x", random.IntN(300)))})
 		}
 		content := pcap(binary.LittleEndian, false, packets)

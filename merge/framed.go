@@ -5,6 +5,10 @@ import "slices"
 // AppendRun appends to p what WriteRun would write of the records, and returns it. It leaves the Pcap as it is, so that
 // several goroutines may frame packets at the same time; WriteFramed writes what they made.
 func (p *Pcap) AppendRun(to []byte, b *Batch, recs []Record) []byte {
+	if len(recs) == 1 && b.headers == p.headers { // as most are where many streams are merged
+		r := &recs[0]
+		return append(to, b.Data[r.Off-recordHeader:r.Off+r.CapLen]...)
+	}
 	if b.headers != p.headers {
 		for i := range recs {
 			var room []byte
