@@ -221,12 +221,7 @@ func (c Command) knownHelper() bool {
 // oneLine turns line breaks into spaces: to a filter they mean the same, and
 // csh cannot read them in quotes.
 func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' {
-			return ' '
-		}
-		return r
-	}, s)
+	return strings.ReplaceAll(strings.ReplaceAll(s, "\n", " "), "\r", " ")
 }
 
 // balanced reports whether the parentheses of a filter match. One that closes

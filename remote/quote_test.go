@@ -2,6 +2,7 @@ package remote
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -106,4 +107,31 @@ func FuzzQuote(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Words come to the instance byte by byte, whatever their encoding, but for line breaks; and no command gets another's port or script.
+func TestLineWords(t *testing.T) {
+	commands := []Command{
+		{Helper: "/opt/caf\xe9/tcpdump", Interface: "et\xff0", Filter: "host a\xfe"},
+		{Filter: "port <PORT>", Interface: "<PORT>", Helper: "<PORT>", ServerPort: 2222},
+		{Filter: "port <PORT>", Interface: "<PORT>", Helper: "<PORT>", ServerPort: 2200},
+		{Filter: "a\nb\rc", SelfFilter: "tcp port <PORT>"},
+		{Helper: "cf-pcap", NoSelfFilter: true},
+	}
+	for range 2 { // the beginning of the last line is kept
+		for _, c := range commands {
+			start := strings.ReplaceAll(c.startScript(), portMark, strconv.Itoa(c.serverPort()))
+			words := []string{start, "sshpcap", c.stopScript(), c.iface(), strings.NewReplacer("\n", " ", "\r", " ").Replace(c.Filter), c.program()}
+			if c.SelfFilter != "" {
+				words = append(words, c.SelfFilter)
+			}
+			want := "exec " + c.shell() + " -c"
+			for _, w := range words {
+				want += " " + Quote(w)
+			}
+			if got := c.Line(); got != want {
+				t.Errorf("%+v: %s, want %s", c, got, want)
+			}
+		}
+	}
 }

@@ -25,11 +25,12 @@ type backlog struct {
 // unread is a connection's part of it. The zero value counts nothing: backlog is nil.
 //
 // Bytes are counted as they come, with all that SSH puts around them, and taken off as sessions are read, without. So the
-// count grows with time; when it is too high although all sessions are read to the end, it begins anew.
+// count grows with time; when it is too high although all sessions have been read to the end, it begins anew.
 type unread struct {
 	backlog *backlog
 	bytes   atomic.Int64
-	behind  atomic.Int32  // sessions that may have more for their readers than these have taken
+	behind  atomic.Int32  // streams of sessions that nobody is reading: there may be more in them
+	reads   atomic.Int64  // of these streams, that gave something
 	held    atomic.Bool   // nothing is read from the server for now
 	wake    chan struct{} // has room for one
 	closed  chan struct{}
@@ -59,7 +60,11 @@ func (u *unread) mustWait() bool {
 	return u.backlog.all.Load() > mostUnread && u.bytes.Load() > leastUnread
 }
 
-// hold waits until there is room for more.
+// settled is how long it takes at most until what has come is in its session: x/crypto has two queues on the way there.
+const settled = 5 * time.Millisecond
+
+// hold waits until there is room for more, or until all that has come was read: somebody waits for more of each stream, and
+// has got none for a while.
 func (s *socket) hold() {
 	u := &s.unread
 	if u.backlog == nil || !u.mustWait() {
@@ -67,39 +72,25 @@ func (s *socket) hold() {
 	}
 	u.held.Store(true)
 	defer u.held.Store(false)
-	for {
+	look := time.NewTicker(settled)
+	defer look.Stop()
+	for reads := u.reads.Load(); ; {
 		u.backlog.wait(s)
 		if !u.mustWait() { // looked at again: who made room before saw nobody wait
-			return
-		}
-		if u.behind.Load() == 0 && u.settle() {
 			return
 		}
 		select {
 		case <-u.wake:
 		case <-u.closed:
 			return
+		case <-look.C:
+			before := reads
+			if reads = u.reads.Load(); reads == before && u.behind.Load() == 0 {
+				u.forget()
+				return
+			}
 		}
 	}
-}
-
-// settled is how long it takes at most until what has come is in its session: x/crypto has two queues on the way there.
-const settled = 5 * time.Millisecond
-
-// settle begins to count anew if all sessions stay read to the end for a moment.
-func (u *unread) settle() bool {
-	timer := time.NewTimer(settled)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-u.closed:
-		return true
-	}
-	if u.behind.Load() > 0 {
-		return false
-	}
-	u.forget()
-	return true
 }
 
 // came counts bytes from the server.
@@ -144,15 +135,14 @@ func (u *unread) less(n int64) {
 	}
 }
 
-// fell says that a session has something for its reader.
-func (u *unread) fell() { u.behind.Add(1) }
+// left says that nobody reads a stream for now.
+func (u *unread) left() { u.behind.Add(1) }
 
-// caughtUp says that a session was read to the end.
-func (u *unread) caughtUp() {
-	if u.behind.Add(-1) == 0 {
-		u.poke()
-	}
-}
+// awaited says that somebody waits for more of a stream that was left.
+func (u *unread) awaited() { u.behind.Add(-1) }
+
+// got says that a read of a stream gave something.
+func (u *unread) got() { u.reads.Add(1) }
 
 // poke has the connection look again.
 func (u *unread) poke() {

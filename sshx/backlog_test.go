@@ -38,10 +38,8 @@ func TestUnreadIsBounded(t *testing.T) {
 	d := new(sshx.Dialer)
 	var processes []*sshx.Process
 	for i := range servers {
-		host, port, _ := net.SplitHostPort(server.Addr())
-		number, _ := strconv.Atoi(port)
-		e := sshx.Endpoint{Host: host, Port: number, Auth: nobody, User: fmt.Sprint("u", i), HostKeyCallback: ssh.FixedHostKey(server.PublicKey()),
-			KeepAlive: 400 * time.Millisecond, KeepAliveMax: 3}
+		e := endpointOf(server)
+		e.User, e.ShareName, e.KeepAlive, e.KeepAliveMax = fmt.Sprint("u", i), "flood", 400*time.Millisecond, 3
 		c, err := d.DialEndpoint(within(t, 30*time.Second), e)
 		if err != nil {
 			t.Fatal(err)
@@ -57,6 +55,10 @@ func TestUnreadIsBounded(t *testing.T) {
 	if most > bound || most < sshx.MostUnread {
 		t.Errorf("%d bytes of %d were taken, %d is the bound", most, servers*size, bound)
 	}
+	const handshakes = servers * 8 << 10
+	if came := sshx.Came(d); came > bound+handshakes || came < 1<<20 {
+		t.Errorf("%d bytes came, %d is the bound", came, bound+handshakes)
+	}
 	var reading sync.WaitGroup
 	for i, p := range processes {
 		reading.Go(func() {
@@ -68,6 +70,94 @@ func TestUnreadIsBounded(t *testing.T) {
 		reading.Go(func() { io.Copy(io.Discard, p.Stderr) })
 	}
 	reading.Wait()
+}
+
+// A stream that is read into buffers which each read fills to the end goes on, however many messages it comes in: what SSH
+// puts around them is counted as if it was not read, until all that came has been.
+func TestReadExactly(t *testing.T) {
+	t.Parallel()
+	const size = 128
+	const messages = 2 * sshx.MostUnread / 36 // the least that is around one
+	server := &sshserver.Server{Handler: func(s *sshserver.Session) int {
+		for range messages {
+			if _, err := s.Stdout.Write(make([]byte, size)); err != nil {
+				return 1
+			}
+		}
+		return 0
+	}}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	c, err := new(sshx.Dialer).DialEndpoint(within(t, 30*time.Second), endpointOf(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	p := begin(t, c, "flood")
+	go io.Copy(io.Discard, p.Stderr)
+	context.AfterFunc(within(t, testTime), func() { p.Close() })
+	b, n := make([]byte, size), 0
+	for err == nil {
+		var more int
+		more, err = p.ReadStdout(b)
+		n += more
+	}
+	if n != size*messages {
+		t.Errorf("%d bytes of %d, %v; %v", n, size*messages, err, c.Err())
+	}
+}
+
+// A connection that is given up ends although a process on it has not been read to its end, and was not closed.
+func TestCloseUnread(t *testing.T) {
+	t.Parallel()
+	end := make(chan struct{})
+	server := &sshserver.Server{Handler: func(s *sshserver.Session) int {
+		for range 100 {
+			if _, err := s.Stdout.Write(make([]byte, 32<<10)); err != nil {
+				return 1
+			}
+		}
+		<-end
+		return 0
+	}}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close(end); server.Close() })
+	for name, read := range map[string]func(p *sshx.Process) (int, error){
+		"nothing":    func(*sshx.Process) (int, error) { return 0, nil },
+		"Stdout":     func(p *sshx.Process) (int, error) { return p.Stdout.Read(make([]byte, 100)) },
+		"ReadStdout": func(p *sshx.Process) (int, error) { return p.ReadStdout(make([]byte, 100)) },
+	} {
+		c, err := new(sshx.Dialer).DialEndpoint(within(t, 30*time.Second), endpointOf(server))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := c.Start(within(t, 10*time.Second), "flood")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(p); err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		go func() { c.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-within(t, testTime).Done():
+			t.Errorf("%s read: the connection does not end", name)
+			p.Close()
+		}
+	}
+}
+
+// endpointOf is a server that lets everybody in.
+func endpointOf(server *sshserver.Server) sshx.Endpoint {
+	host, port, _ := net.SplitHostPort(server.Addr())
+	number, _ := strconv.Atoi(port)
+	return sshx.Endpoint{Host: host, Port: number, Auth: nobody, User: "u", HostKeyCallback: ssh.FixedHostKey(server.PublicKey())}
 }
 
 func nobody(context.Context) ([]ssh.AuthMethod, error) { return nil, nil }

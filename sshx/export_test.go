@@ -53,5 +53,18 @@ const MostUnread = mostUnread
 // Unread is how many bytes have come from all servers that nobody has read yet.
 func Unread(d *Dialer) int64 { return d.init().backlog.all.Load() }
 
+// Came is how many bytes have been read from all servers with which connections are shared.
+func Came(d *Dialer) (sum int64) {
+	p := &d.init().pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.flights {
+		if f.t != nil {
+			sum += f.t.sock.received.Load()
+		}
+	}
+	return sum
+}
+
 // Typing says whether somebody writes to the process's standard input.
 func Typing(p *Process) bool { return len(p.typing) > 0 }

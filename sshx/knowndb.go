@@ -39,7 +39,7 @@ func (h *hostKeys) read(d *Dialer, files []string) (*knownDB, error) {
 	}
 	db, err := h.readLocked(d, files)
 	if err == nil {
-		h.latest = latestDB{files, db, time.Now()}
+		h.latest = latestDB{slices.Clone(files), db, time.Now()}
 	}
 	return db, err
 }

@@ -18,9 +18,9 @@ const (
 type pump struct {
 	p     *Process
 	r     io.Reader
-	begun bool        // it is being read
 	full  chan []byte // sent to and closed by the goroutine that reads the channel
 	free  chan []byte // buffers for it; has room for two
+	first bool        // the first buffer, which is ours, has not come back
 	ahead bool        // it reads ahead of us by one buffer, into ours
 	over  bool        // nothing more comes
 	most  int         // length of ours, at most
@@ -28,46 +28,46 @@ type pump struct {
 	buf   []byte      // that buffer; nil if none
 }
 
+// newPump begins to read r, into a small buffer at first: whether anything comes is known also while nobody asks for it.
 func newPump(p *Process, r io.Reader, chunk int) *pump {
-	return &pump{p: p, r: r, full: make(chan []byte), free: make(chan []byte, 2), most: chunk}
+	s := &pump{p: p, r: r, first: true, full: make(chan []byte), free: make(chan []byte, 2), most: chunk}
+	s.free <- make([]byte, leastChunk)
+	s.unread().left()
+	if !p.t.group.run(s.run) {
+		s.unread().awaited()
+		close(s.full)
+	}
+	return s
 }
+
+func (s *pump) unread() *unread { return &s.p.t.sock.unread }
 
 // run is the goroutine that reads the channel.
 func (s *pump) run() {
 	defer close(s.full)
-	unread := &s.p.t.sock.unread
-	behind, short := false, true
-	defer func() {
-		if behind {
-			unread.caughtUp()
-		}
-	}()
+	defer s.unread().awaited()
 	for {
 		var b []byte
 		select {
 		case b = <-s.free:
 		case <-s.p.cut:
 			return
+		case <-s.p.t.closing: // nobody has the connection any more
+			return
 		}
-		if behind && short { // its reader has all that had come
-			unread.caughtUp()
-			behind = false
+		s.unread().awaited()
+		n, _ := s.r.Read(b)
+		s.unread().left()
+		if n == 0 {
+			return // a channel's stream ends in io.EOF only; an error with bytes is that the server could not be told of room, and more may have come
 		}
-		n, err := s.r.Read(b)
-		short = n < len(b)
-		if n > 0 {
-			if !behind {
-				unread.fell()
-				behind = true
-			}
-			select {
-			case s.full <- b[:n]:
-			case <-s.p.cut:
-				return
-			}
-		}
-		if err != nil {
-			return // a channel's stream ends in io.EOF only
+		s.unread().got()
+		select {
+		case s.full <- b[:n]:
+		case <-s.p.cut:
+			return
+		case <-s.p.t.closing:
+			return
 		}
 	}
 }
@@ -90,13 +90,18 @@ func (s *pump) Read(b []byte) (int, error) {
 
 // readInto is Read without a copy: b is kept if it returns an error. Once Read was called it is the same as that.
 func (s *pump) readInto(b []byte) (int, error) {
-	if s.ahead || s.over || len(b) == 0 || s.p.isCut() {
+	if s.first {
+		s.first = false
+		if s.rest, s.over = s.take(); s.over {
+			return 0, io.EOF
+		}
+	}
+	if s.ahead || s.over || len(s.rest) > 0 || len(b) == 0 || s.p.isCut() {
 		return s.Read(b)
 	}
 	s.free <- b // has room: there is no other
-	filled, ok := s.take()
-	if !ok {
-		s.over = true
+	filled, over := s.take()
+	if s.over = over; over {
 		return 0, io.EOF
 	}
 	return len(filled), nil
@@ -123,34 +128,31 @@ func (s *pump) next() bool {
 	case !s.ahead:
 		s.ahead = true
 		s.free <- make([]byte, leastChunk)
-		s.free <- make([]byte, leastChunk)
+		if !s.first {
+			s.free <- make([]byte, leastChunk)
+		}
 	case s.buf != nil:
 		s.free <- s.buf // has room for both
 		s.buf = nil
 	}
-	b, ok := s.take()
-	if !ok {
+	b, over := s.take()
+	if s.first, s.over = false, over; over {
 		return false
 	}
 	s.rest, s.buf = b, b[:cap(b)]
-	if most := s.p.t.sock.unread.share(s.most); len(b) == cap(b) && len(b) < most {
+	if most := s.unread().share(s.most); len(b) == cap(b) && len(b) < most {
 		s.buf = make([]byte, min(4*len(b), most)) // the next time
 	}
 	return true
 }
 
 // take waits for a buffer to be filled.
-func (s *pump) take() (b []byte, ok bool) {
-	if !s.begun {
-		s.begun = true
-		if !s.p.t.group.run(s.run) {
-			close(s.full)
-		}
-	}
+func (s *pump) take() (b []byte, over bool) {
 	select {
-	case b, ok = <-s.full:
-		s.p.t.sock.unread.took(len(b))
+	case b, ok := <-s.full:
+		s.unread().took(len(b))
+		return b, !ok
 	case <-s.p.cut:
+		return nil, true
 	}
-	return b, ok
 }

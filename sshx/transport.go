@@ -25,6 +25,9 @@ type transport struct {
 	abandoned atomic.Int64 // sessions that nobody here wants any more, and that the server has not ended
 	lastEnd   atomic.Int64 // when a session ended last, ns since the epoch
 
+	closing   chan struct{} // closed by close: nobody has it any more
+	closeOnce sync.Once
+
 	done chan struct{} // closed by end
 	once sync.Once
 	err  error // why it ended; set before done is closed
@@ -59,7 +62,7 @@ func (g *group) wait() {
 
 // newTransport takes over a connection after the handshake.
 func newTransport(h *handshake, sock *socket, c *clientConn, g *group) *transport {
-	t := &transport{conn: c.conn, sock: sock, limit: h.limit, jump: h.jump, jumpName: h.jumpName, group: g, done: make(chan struct{})}
+	t := &transport{conn: c.conn, sock: sock, limit: h.limit, jump: h.jump, jumpName: h.jumpName, group: g, done: make(chan struct{}), closing: make(chan struct{})}
 	t.room.settled.L = &t.room.mu
 	g.run(func() { t.watch(c, h.e) })
 	return t
@@ -194,6 +197,7 @@ func (t *transport) ended() bool {
 
 // close ends the connection, then its use of the jump host. Not to be called from the group.
 func (t *transport) close() {
+	t.closeOnce.Do(func() { close(t.closing) })
 	t.end(ErrClosed)
 	if t.jump == nil {
 		t.group.wait()
