@@ -29,8 +29,9 @@ type backlog struct {
 type unread struct {
 	backlog *backlog
 	bytes   atomic.Int64
-	behind  atomic.Int32  // streams of sessions that nobody is reading: there may be more in them
-	reads   atomic.Int64  // of these streams, that gave something
+	behind  atomic.Int32  // streams of sessions in which there may be more than was read
+	left    atomic.Int32  // streams that nobody reads for now
+	reads   atomic.Int64  // of streams, that gave something
 	held    atomic.Bool   // nothing is read from the server for now
 	wake    chan struct{} // has room for one
 	closed  chan struct{}
@@ -61,7 +62,12 @@ func (u *unread) mustWait() bool {
 }
 
 // settled is how long it takes at most until what has come is in its session: x/crypto has two queues on the way there.
-const settled = 5 * time.Millisecond
+// Where reads had room for just what they gave, one that waits may have more and not have had its turn: that takes
+// longer on a busy machine.
+const (
+	settled  = 5 * time.Millisecond
+	inNoTurn = 20 // times that
+)
 
 // hold waits until there is room for more, or until all that has come was read: somebody waits for more of each stream, and
 // has got none for a while.
@@ -74,7 +80,7 @@ func (s *socket) hold() {
 	defer u.held.Store(false)
 	look := time.NewTicker(settled)
 	defer look.Stop()
-	for reads := u.reads.Load(); ; {
+	for reads, quiet := u.reads.Load(), 0; ; {
 		u.backlog.wait(s)
 		if !u.mustWait() { // looked at again: who made room before saw nobody wait
 			return
@@ -85,7 +91,11 @@ func (s *socket) hold() {
 			return
 		case <-look.C:
 			before := reads
-			if reads = u.reads.Load(); reads == before && u.behind.Load() == 0 {
+			if reads = u.reads.Load(); reads != before {
+				quiet = 0
+				continue
+			}
+			if quiet++; u.behind.Load() == 0 || u.left.Load() == 0 && quiet > inNoTurn {
 				u.forget()
 				return
 			}
@@ -135,14 +145,11 @@ func (u *unread) less(n int64) {
 	}
 }
 
-// left says that nobody reads a stream for now.
-func (u *unread) left() { u.behind.Add(1) }
+// fell says that there may be more in a stream than was read.
+func (u *unread) fell() { u.behind.Add(1) }
 
-// awaited says that somebody waits for more of a stream that was left.
-func (u *unread) awaited() { u.behind.Add(-1) }
-
-// got says that a read of a stream gave something.
-func (u *unread) got() { u.reads.Add(1) }
+// caughtUp says that a stream was read to the end.
+func (u *unread) caughtUp() { u.behind.Add(-1) }
 
 // poke has the connection look again.
 func (u *unread) poke() {

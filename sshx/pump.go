@@ -32,9 +32,11 @@ type pump struct {
 func newPump(p *Process, r io.Reader, chunk int) *pump {
 	s := &pump{p: p, r: r, first: true, full: make(chan []byte), free: make(chan []byte, 2), most: chunk}
 	s.free <- make([]byte, leastChunk)
-	s.unread().left()
+	s.unread().left.Add(1)
+	s.unread().fell()
 	if !p.t.group.run(s.run) {
-		s.unread().awaited()
+		s.unread().left.Add(-1)
+		s.unread().caughtUp()
 		close(s.full)
 	}
 	return s
@@ -45,7 +47,14 @@ func (s *pump) unread() *unread { return &s.p.t.sock.unread }
 // run is the goroutine that reads the channel.
 func (s *pump) run() {
 	defer close(s.full)
-	defer s.unread().awaited()
+	unread := s.unread()
+	behind, short := true, true
+	defer func() {
+		unread.left.Add(-1)
+		if behind {
+			unread.caughtUp()
+		}
+	}()
 	for {
 		var b []byte
 		select {
@@ -55,13 +64,22 @@ func (s *pump) run() {
 		case <-s.p.t.closing: // nobody has the connection any more
 			return
 		}
-		s.unread().awaited()
+		if behind && short { // its reader has all that had come
+			unread.caughtUp()
+			behind = false
+		}
+		unread.left.Add(-1)
 		n, _ := s.r.Read(b)
-		s.unread().left()
+		unread.left.Add(1)
 		if n == 0 {
 			return // a channel's stream ends in io.EOF only; an error with bytes is that the server could not be told of room, and more may have come
 		}
-		s.unread().got()
+		unread.reads.Add(1)
+		short = n < len(b)
+		if !behind {
+			unread.fell()
+			behind = true
+		}
 		select {
 		case s.full <- b[:n]:
 		case <-s.p.cut:
