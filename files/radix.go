@@ -17,22 +17,18 @@ func sortKeys(keys, room []uint64, most uint32) (sorted, other []uint64) {
 	}
 	digit := (width + passes - 1) / passes
 	mask := uint64(1)<<digit - 1
-	var starts [1 << mostDigit]uint32
 	for pass := range passes {
 		shift := 32 + pass*digit
-		if pass > 0 {
-			clear(starts[:mask+1])
-		}
+		var starts [1 << mostDigit]uint32
 		for _, k := range keys {
-			starts[k>>shift&mask&(1<<mostDigit-1)]++
+			starts[k>>shift&mask%(1<<mostDigit)]++ // the remainder is for the compiler, which sees that it is within
 		}
 		sum := uint32(0)
 		for i := range starts[:mask+1] {
 			starts[i], sum = sum, sum+starts[i]
 		}
-		room = room[:len(keys)]
 		for _, k := range keys {
-			at := &starts[k>>shift&mask&(1<<mostDigit-1)]
+			at := &starts[k>>shift&mask%(1<<mostDigit)]
 			room[*at] = k
 			*at++
 		}

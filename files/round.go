@@ -62,6 +62,9 @@ func (r *round) add(number int, p part, ordered bool) {
 
 // merge gives the packets in order, in runs of one part.
 func (r *round) merge(run func(p *part, from, to int) error) error {
+	if r.ordered && r.sort() {
+		return r.inOrder(run)
+	}
 	r.times = r.times[:0]
 	for _, parts := range r.parts {
 		r.times = append(r.times, min(parts[0].records[0].Time, never-1))
@@ -89,46 +92,11 @@ func (r *round) merge(run func(p *part, from, to int) error) error {
 	return nil
 }
 
-// aroundPacket is how many bytes more than a packet in its input one in the output takes, at most, without options.
-const aroundPacket = 36
-
-// frame merges the packets as they go into the file. Nothing of the sink is changed by it.
-func (r *round) frame(s *sink) {
-	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
-		r.framed = make([]byte, 0, size+size/4)
-	}
-	r.framed = r.framed[:0]
-	if r.sort() {
-		r.frameSorted(s)
-		return
-	}
-	_ = r.merge(func(p *part, from, to int) error {
-		r.framed = s.append(r.framed, p, from, to)
-		return nil
-	})
-}
-
-// frameSorted frames the packets in the order of their keys: those that follow each other in their input together.
-// The merging and the copying are kept apart, so that a processor which waits for a packet's bytes goes on with others.
-func (r *round) frameSorted(s *sink) {
-	framed, keys := r.framed, r.keys
-	for len(keys) > 0 {
-		number := uint32(keys[0])
-		first, n := r.refs[number], 1
-		for n < len(keys) && uint32(keys[n]) == number+uint32(n) && r.refs[number+uint32(n)].part == first.part {
-			n++
-		}
-		framed = s.append(framed, first.part, int(first.record), int(first.record)+n)
-		keys = keys[n:]
-	}
-	r.framed = framed
-}
-
 // From so many inputs on packets are sorted, which takes the same time however many there are. With fewer, of which runs
 // are long, and where times are far from each other, they are merged.
 const manyInputs = 3
 
-// sort puts the keys of all packets in order, if that is to be done. They must be in order in each input.
+// sort puts the keys of all packets in order, if that is to be done. The packets must be ordered.
 func (r *round) sort() bool {
 	first := int64(never)
 	for _, parts := range r.parts {
@@ -150,6 +118,39 @@ func (r *round) sort() bool {
 	r.room = slices.Grow(r.room[:0], len(r.keys))[:len(r.keys)]
 	r.keys, r.room = sortKeys(r.keys, r.room, uint32(r.newest-first))
 	return true
+}
+
+// inOrder gives the packets in the order of their keys: those that follow each other in their input together. Their order
+// is known, so that a processor which waits for the bytes of one goes on with others.
+func (r *round) inOrder(run func(p *part, from, to int) error) error {
+	for keys := r.keys; len(keys) > 0; {
+		number := uint32(keys[0])
+		first, n := r.refs[number], 1
+		for n < len(keys) && uint32(keys[n]) == number+uint32(n) && r.refs[number+uint32(n)].part == first.part {
+			n++
+		}
+		if err := run(first.part, int(first.record), int(first.record)+n); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// aroundPacket is how many bytes more than a packet in its input one in the output takes, at most, without options.
+const aroundPacket = 36
+
+// frame merges the packets as they go into the file. Nothing of the sink is changed by it.
+func (r *round) frame(s *sink) {
+	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
+		r.framed = make([]byte, 0, size+size/4)
+	}
+	framed := r.framed[:0]
+	_ = r.merge(func(p *part, from, to int) error {
+		framed = s.append(framed, p, from, to)
+		return nil
+	})
+	r.framed = framed
 }
 
 // release gives back what the packets were in.

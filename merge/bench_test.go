@@ -166,7 +166,7 @@ func mergeBatches(b *testing.B, batches [][]*Batch, sink Sink) {
 func BenchmarkMergerTrickle(b *testing.B) {
 	for _, k := range []int{16, 1024} {
 		b.Run(fmt.Sprint(k), func(b *testing.B) {
-			m := NewMerger(MergerConfig{Window: DefaultWindow, Settle: DefaultSettle})
+			m := NewMerger(MergerConfig{Window: DefaultWindow, Lag: DefaultLag, Settle: DefaultSettle})
 			now := start
 			batches := make([]*Batch, 4*k)
 			for i := range batches {

@@ -4,13 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/sshpcap/sshpcap/internal/sshserver"
 	"github.com/sshpcap/sshpcap/sshx"
@@ -31,14 +27,9 @@ func TestUnreadIsBounded(t *testing.T) {
 		}
 		return 0
 	}}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	d := new(sshx.Dialer)
+	e, d := serverEndpoint(t, server), new(sshx.Dialer)
 	var processes []*sshx.Process
 	for i := range servers {
-		e := endpointOf(server)
 		e.User, e.ShareName, e.KeepAlive, e.KeepAliveMax = fmt.Sprint("u", i), "flood", 400*time.Millisecond, 3
 		c, err := d.DialEndpoint(within(t, 30*time.Second), e)
 		if err != nil {
@@ -86,19 +77,11 @@ func TestReadExactly(t *testing.T) {
 		}
 		return 0
 	}}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	c, err := new(sshx.Dialer).DialEndpoint(within(t, 30*time.Second), endpointOf(server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	c := dialServer(t, serverEndpoint(t, server))
 	p := begin(t, c, "flood")
 	go io.Copy(io.Discard, p.Stderr)
 	context.AfterFunc(within(t, testTime), func() { p.Close() })
-	b, n := make([]byte, size), 0
+	b, n, err := make([]byte, size), 0, error(nil)
 	for err == nil {
 		var more int
 		more, err = p.ReadStdout(b)
@@ -122,19 +105,14 @@ func TestCloseUnread(t *testing.T) {
 		<-end
 		return 0
 	}}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { close(end); server.Close() })
+	e := serverEndpoint(t, server)
+	t.Cleanup(func() { close(end) })
 	for name, read := range map[string]func(p *sshx.Process) (int, error){
 		"nothing":    func(*sshx.Process) (int, error) { return 0, nil },
 		"Stdout":     func(p *sshx.Process) (int, error) { return p.Stdout.Read(make([]byte, 100)) },
 		"ReadStdout": func(p *sshx.Process) (int, error) { return p.ReadStdout(make([]byte, 100)) },
 	} {
-		c, err := new(sshx.Dialer).DialEndpoint(within(t, 30*time.Second), endpointOf(server))
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := dialServer(t, e)
 		p, err := c.Start(within(t, 10*time.Second), "flood")
 		if err != nil {
 			t.Fatal(err)
@@ -152,12 +130,3 @@ func TestCloseUnread(t *testing.T) {
 		}
 	}
 }
-
-// endpointOf is a server that lets everybody in.
-func endpointOf(server *sshserver.Server) sshx.Endpoint {
-	host, port, _ := net.SplitHostPort(server.Addr())
-	number, _ := strconv.Atoi(port)
-	return sshx.Endpoint{Host: host, Port: number, Auth: nobody, User: "u", HostKeyCallback: ssh.FixedHostKey(server.PublicKey())}
-}
-
-func nobody(context.Context) ([]ssh.AuthMethod, error) { return nil, nil }

@@ -155,20 +155,8 @@ func TestReadStdoutClose(t *testing.T) {
 	s := newSSHD(t)
 	c := dial(t, s.client(t), s.addr())
 	p := begin(t, c, "trap '' HUP INT TERM; echo $$; exec sleep 1000")
-	b, line := make([]byte, 64), ""
-	for !strings.HasSuffix(line, "\n") {
-		n, err := p.ReadStdout(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		line += string(b[:n])
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
-	ended := make(chan error)
+	killPrinted(t, p.ReadStdout)
+	b, ended := make([]byte, 64), make(chan error)
 	go func() {
 		_, err := p.ReadStdout(b)
 		ended <- err
@@ -212,10 +200,16 @@ func closeWhileReading(t *testing.T, p *sshx.Process) {
 // killLater reads the pid that the command prints and kills that process when the test ends.
 func killLater(t *testing.T, p *sshx.Process) int {
 	t.Helper()
+	return killPrinted(t, p.Stdout.Read)
+}
+
+// killPrinted is killLater for what is read in any way.
+func killPrinted(t *testing.T, read func([]byte) (int, error)) int {
+	t.Helper()
 	var line []byte
 	b := make([]byte, 1)
 	for {
-		if _, err := p.Stdout.Read(b); err != nil {
+		if _, err := read(b); err != nil {
 			t.Fatal(err)
 		}
 		if b[0] == '\n' {

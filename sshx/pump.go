@@ -32,11 +32,7 @@ type pump struct {
 func newPump(p *Process, r io.Reader, chunk int) *pump {
 	s := &pump{p: p, r: r, first: true, full: make(chan []byte), free: make(chan []byte, 2), most: chunk}
 	s.free <- make([]byte, leastChunk)
-	s.unread().left.Add(1)
-	s.unread().fell()
 	if !p.t.group.run(s.run) {
-		s.unread().left.Add(-1)
-		s.unread().caughtUp()
 		close(s.full)
 	}
 	return s
@@ -48,7 +44,8 @@ func (s *pump) unread() *unread { return &s.p.t.sock.unread }
 func (s *pump) run() {
 	defer close(s.full)
 	unread := s.unread()
-	behind, short := true, true
+	unread.left.Add(1)
+	behind, short := false, true
 	defer func() {
 		unread.left.Add(-1)
 		if behind {
@@ -69,10 +66,11 @@ func (s *pump) run() {
 			behind = false
 		}
 		unread.left.Add(-1)
+		// With bytes, an error is that the server could not be told of room: more of them may have come.
 		n, _ := s.r.Read(b)
 		unread.left.Add(1)
 		if n == 0 {
-			return // a channel's stream ends in io.EOF only; an error with bytes is that the server could not be told of room, and more may have come
+			return // a channel's stream ends in io.EOF only
 		}
 		unread.reads.Add(1)
 		short = n < len(b)
