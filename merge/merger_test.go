@@ -151,6 +151,22 @@ func TestMergerLag(t *testing.T) {
 	wantTimes(t, c, 5000)
 }
 
+// The time to wake is one at which all sources are there: one that is now may lag by the time that another one is.
+func TestMergerWakesForAll(t *testing.T) {
+	m := NewMerger(MergerConfig{Window: 500 * time.Millisecond, Lag: 2 * time.Second, Settle: 700 * time.Millisecond})
+	a := m.Open(0, ms(0))
+	m.Open(-100*time.Millisecond, ms(0)) // is there at 1100
+	c := collect(t)
+	m.Push(a, at(500), ms(1000)) // is there at 1000 and, behind by then, again after the window
+	if w, ok := m.Wake(ms(1000)); !ok || !w.Equal(ms(1500)) {
+		t.Errorf("wakes at %v, %v", w.Sub(start), ok)
+	}
+	advance(t, m, 1499, c)
+	wantTimes(t, c)
+	advance(t, m, 1500, c)
+	wantTimes(t, c, 500)
+}
+
 func TestMergerClosedSourceDoesNotHold(t *testing.T) {
 	m := NewMerger(MergerConfig{Window: time.Hour})
 	a, b := m.Open(0, ms(0)), m.Open(0, ms(0))
