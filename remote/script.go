@@ -134,6 +134,14 @@ trap "" INT TERM HUP
 					sleep .02
 					i=$((i+1))
 				done
+				# Nor may the signal end a write that waits for room: that
+				# packet would be lost. For some 20 ms, a pause is waited for.
+				i=0
+				while [ $i -lt 2000 ]; do
+					x=
+					read -r x </proc/$p/wchan
+					case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac
+				done
 				[ "$2" ] && kill -$2 $$
 				kill -$s $p || exit
 				d=<STEP>
