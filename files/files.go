@@ -234,7 +234,7 @@ func (m *merging) toTemp(ctx context.Context, inputs []source) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
-	s, err := m.pass(ctx, inputs, f, Pcapng)
+	s, err := m.pass(ctx, inputs, newOutFile(f), Pcapng)
 	if err == nil && s.order.disordered() {
 		ordered, err := m.temp()
 		if err != nil {

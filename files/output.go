@@ -55,7 +55,7 @@ func (m *merging) toFile(ctx context.Context, inputs []source) error {
 		return err
 	}
 	defer func() { f.Discard() }()
-	s, err := m.pass(ctx, inputs, f, m.cfg.Format)
+	s, err := m.pass(ctx, inputs, newOutFile(f.File), m.cfg.Format)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (r *rotation) next(s *sink, t int64) error {
 	}
 	r.file, r.begin = f, t
 	r.names = append(r.names, path)
-	return s.begin(f)
+	return s.begin(newOutFile(f.File))
 }
 
 func (r *rotation) finish(s *sink) error {

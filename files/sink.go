@@ -25,6 +25,7 @@ type sink struct {
 	order  order
 	dedup  *dedup
 
+	file     *outFile  // which the file's bytes go through; nil: a stream
 	rotation *rotation // nil: one file
 	buf      []byte
 	packets  int64 // in this file
@@ -34,6 +35,7 @@ type sink struct {
 // begin writes what stands at the beginning of a file.
 func (s *sink) begin(to io.Writer) error {
 	s.packets = 0
+	s.file, _ = to.(*outFile)
 	if s.format == Pcap {
 		s.header.Snaplen = merge.MaxRecord
 		s.pcap = merge.NewPcap(to, s.header)
@@ -296,14 +298,17 @@ func (s *sink) cost(r merge.Record) int64 {
 }
 
 // finish writes all that was taken.
-func (s *sink) finish() error {
+func (s *sink) finish() (err error) {
 	switch {
 	case s.pcap != nil:
-		return s.pcap.Flush()
+		err = s.pcap.Flush()
 	case s.pcapng != nil:
-		return s.pcapng.Flush()
+		err = s.pcapng.Flush()
 	}
-	return nil
+	if s.file != nil && err == nil {
+		err = s.file.finish()
+	}
+	return err
 }
 
 // size is how many bytes this file has.
