@@ -64,7 +64,7 @@ func TestPipelineAllocates(t *testing.T) {
 		"pcapng":                onePcapng{ng},
 	} {
 		for _, size := range []int{60, 1 << 20} {
-			m := NewMerger(MergerConfig{Window: DefaultWindow, Lag: DefaultLag, Settle: DefaultSettle})
+			m := NewMerger(MergerConfig{Window: DefaultWindow, Settle: DefaultSettle})
 			var readers []*Reader
 			for range 3 {
 				r := NewReader(newEndless(forms[0], 200, size))
