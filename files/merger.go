@@ -2,12 +2,12 @@ package files
 
 import (
 	"context"
-	"errors"
 	"io"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // merger merges inputs into a sink, in rounds (see round). Several workers do all of the work, each with rounds of its own
@@ -22,11 +22,12 @@ type merger struct {
 	newest int64 // time in the rounds that were gathered
 
 	mu        sync.Mutex
-	changed   sync.Cond // something of what follows
-	gathering bool      // somebody gathers a round
-	ended     bool      // there are no more
-	gathered  int       // rounds, which have numbers from 0 on
-	written   int       // of these
+	changed   sync.Cond     // something of what follows
+	changes   atomic.Uint64 // how often it has
+	gathering bool          // somebody gathers a round
+	ended     bool          // there are no more
+	gathered  int           // rounds, which have numbers from 0 on
+	written   int           // of these
 
 	failed atomic.Pointer[error]
 }
@@ -93,7 +94,9 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 		}
 	}
 	err := g.run(ctx, w)
-	err = errors.Join(err, s.finish())
+	if finish := s.finish(); err == nil {
+		err = finish
+	}
 	m.account(g.inputs, s)
 	return err
 }
@@ -149,10 +152,33 @@ func (w *worker) work(ctx context.Context) {
 		case w.ended && len(w.merged) == 0:
 			return
 		default:
-			w.changed.Wait()
+			w.wait()
 		}
 	}
 }
+
+// wait waits until something has changed. It is called with mu, and is without meanwhile. A worker that sleeps takes tens of
+// microseconds to wake, as long as what it waits for: it looks for a while before.
+func (w *worker) wait() {
+	seen := w.changes.Load()
+	w.mu.Unlock()
+	for began := time.Now(); w.changes.Load() == seen && time.Since(began) < awake; {
+		runtime.Gosched()
+	}
+	w.mu.Lock()
+	if w.changes.Load() == seen {
+		w.changed.Wait()
+	}
+}
+
+// tell says that something has changed. It is called with mu.
+func (w *worker) tell() {
+	w.changes.Add(1)
+	w.changed.Broadcast()
+}
+
+// awake is how long a worker looks.
+const awake = 300 * time.Microsecond
 
 // begin gathers and merges a round. It is called with mu, and is without meanwhile.
 func (w *worker) begin(ctx context.Context) {
@@ -165,7 +191,7 @@ func (w *worker) begin(ctx context.Context) {
 	w.gathering, w.ended = false, last
 	r.number = w.gathered
 	w.gathered++
-	w.changed.Broadcast()
+	w.tell()
 	w.mu.Unlock()
 	if r.ordered && w.sink.isFree() {
 		r.frame(w.sink)
@@ -190,7 +216,7 @@ func (w *worker) write() {
 	w.merged = slices.Delete(w.merged, 0, 1)
 	w.spare = append(w.spare, r)
 	w.written++
-	w.changed.Broadcast()
+	w.tell()
 }
 
 // writeAll waits until all rounds that were gathered are written.
@@ -201,7 +227,7 @@ func (w *worker) writeAll() {
 		if w.hasTurn() {
 			w.write()
 		} else {
-			w.changed.Wait()
+			w.wait()
 		}
 	}
 }
