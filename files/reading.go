@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sort"
 	"sync/atomic"
+
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // input is a source that is being merged.
@@ -73,11 +76,16 @@ func (in *input) next() *chunk {
 // take puts a chunk's packets behind those that are there.
 func (in *input) take(c *chunk) {
 	c.refs.Store(1)
-	c.ordered = true
-	for i := range c.batch.Records {
-		t := c.batch.Records[i].Time
-		c.ordered = c.ordered && t >= in.newest
-		in.newest = max(in.newest, t)
+	records := c.batch.Records
+	c.ordered = records[0].Time >= in.newest
+	if c.batch.InOrder() {
+		in.newest = max(in.newest, records[len(records)-1].Time)
+	} else {
+		for i := range records {
+			t := records[i].Time
+			c.ordered = c.ordered && t >= in.newest
+			in.newest = max(in.newest, t)
+		}
 	}
 	c.newest = in.newest
 	in.packets += int64(len(c.batch.Records))
@@ -96,8 +104,7 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 		c := in.queue[n]
 		from, to := c.taken, len(c.batch.Records)
 		if c.newest > limit {
-			for to = from; to < len(c.batch.Records) && c.batch.Records[to].Time <= limit; to++ {
-			}
+			to = from + c.upTo(c.batch.Records[from:], limit)
 		}
 		if to == from {
 			break
@@ -111,6 +118,17 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 		}
 	}
 	in.queue = slices.Delete(in.queue, 0, n)
+}
+
+// upTo is how many of the records are to be before those later than limit.
+func (c *chunk) upTo(records []merge.Record, limit int64) (n int) {
+	if c.ordered {
+		return sort.Search(len(records), func(i int) bool { return records[i].Time > limit })
+	}
+	for n < len(records) && records[n].Time <= limit {
+		n++
+	}
+	return n
 }
 
 // optionsFrom returns those of the packets from a record on.

@@ -22,15 +22,12 @@ type round struct {
 	times  []int64
 	framed []byte // as they go into the file, if that could be done already
 
-	refs []ref    // all packets, input by input
-	keys []uint64 // of each of refs its time, since the first one of all, and its number
-	room []uint64 // as long
-}
-
-// ref is one packet of a round.
-type ref struct {
-	part   *part
-	record int32
+	// Where they are sorted they have numbers, input by input.
+	sorted []*part
+	starts []uint32 // of each of these parts the number of its first packet
+	keys   []uint64 // in order: of each packet its time, since the first one of all, and its number
+	room   []uint64 // as long
+	places []uint32 // of each packet in framed, by its number
 }
 
 // part is some of a chunk's packets.
@@ -102,34 +99,41 @@ func (r *round) sort() bool {
 	for _, parts := range r.parts {
 		first = min(first, parts[0].records[0].Time)
 	}
-	if span := r.newest - first; len(r.parts) < manyInputs || span < 0 || span > math.MaxUint32 || r.packets > math.MaxInt32 {
+	span := r.newest - first
+	if len(r.parts) < manyInputs || span < 0 || span > math.MaxUint32 || r.packets > math.MaxInt32 {
 		return false
 	}
-	r.refs, r.keys = r.refs[:0], r.keys[:0]
+	r.sorted, r.starts = r.sorted[:0], r.starts[:0]
+	keys := slices.Grow(r.keys[:0], r.packets)[:r.packets]
+	n := 0
 	for _, parts := range r.parts {
 		for j := range parts {
 			p := &parts[j]
+			r.sorted = append(r.sorted, p)
+			r.starts = append(r.starts, uint32(n))
+			of := keys[n:][:len(p.records)]
 			for i := range p.records {
-				r.keys = append(r.keys, uint64(p.records[i].Time-first)<<32|uint64(len(r.refs)))
-				r.refs = append(r.refs, ref{p, int32(i)})
+				of[i] = uint64(p.records[i].Time-first)<<32 | uint64(n+i)
 			}
+			n += len(of)
 		}
 	}
-	r.room = slices.Grow(r.room[:0], len(r.keys))[:len(r.keys)]
-	r.keys, r.room = sortKeys(r.keys, r.room, uint32(r.newest-first))
+	r.room = slices.Grow(r.room[:0], len(keys))[:len(keys)]
+	r.keys, r.room = sortKeys(keys, r.room, uint32(span))
 	return true
 }
 
-// inOrder gives the packets in the order of their keys: those that follow each other in their input together. Their order
-// is known, so that a processor which waits for the bytes of one goes on with others.
+// inOrder gives the packets in the order of their keys: those that follow each other in their input together.
 func (r *round) inOrder(run func(p *part, from, to int) error) error {
 	for keys := r.keys; len(keys) > 0; {
 		number := uint32(keys[0])
-		first, n := r.refs[number], 1
-		for n < len(keys) && uint32(keys[n]) == number+uint32(n) && r.refs[number+uint32(n)].part == first.part {
+		i, _ := slices.BinarySearch(r.starts, number+1) // the next part's
+		of := r.sorted[i-1]
+		from, n := int(number-r.starts[i-1]), 1
+		for n < len(keys) && uint32(keys[n]) == number+uint32(n) && from+n < len(of.records) {
 			n++
 		}
-		if err := run(first.part, int(first.record), int(first.record)+n); err != nil {
+		if err := run(of, from, from+n); err != nil {
 			return err
 		}
 		keys = keys[n:]
@@ -145,12 +149,40 @@ func (r *round) frame(s *sink) {
 	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
 		r.framed = make([]byte, 0, size+size/4)
 	}
+	if r.ordered && r.sort() && r.put(s) {
+		return
+	}
 	framed := r.framed[:0]
 	_ = r.merge(func(p *part, from, to int) error {
 		framed = s.append(framed, p, from, to)
 		return nil
 	})
 	r.framed = framed
+}
+
+// put puts the packets, which are sorted, in their places, if there are no more bytes than numbers for these. It goes through
+// them input by input: so a processor reads stretches of memory, which it fetches ahead, and does not wait for what it
+// writes here and there.
+func (r *round) put(s *sink) bool {
+	r.places = slices.Grow(r.places[:0], r.packets)[:r.packets]
+	places := r.places
+	all := int64(0)
+	for i, p := range r.sorted {
+		all += s.sizes(places[r.starts[i]:], p)
+	}
+	if all > math.MaxUint32 {
+		return false
+	}
+	next := uint32(0)
+	for _, key := range r.keys {
+		place := &places[uint32(key)]
+		*place, next = next, next+*place
+	}
+	r.framed = slices.Grow(r.framed[:0], int(all))[:all]
+	for i, p := range r.sorted {
+		s.put(r.framed, places[r.starts[i]:], p)
+	}
+	return true
 }
 
 // release gives back what the packets were in.
@@ -163,6 +195,6 @@ func (r *round) release() {
 		r.inputs[i] = parts[:0]
 	}
 	clear(r.parts)
-	clear(r.refs)
+	clear(r.sorted)
 	r.parts, r.framed, r.packets, r.bytes = r.parts[:0], r.framed[:0], 0, 0
 }

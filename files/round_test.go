@@ -1,6 +1,7 @@
 package files_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -74,6 +75,7 @@ func rounds(t *testing.T, backwards, unit int64) {
 			t.Fatalf("packet %d is %v, want %v", i, got[i], want[i])
 		}
 	}
+	wantOptions(t, cfg.Path)
 	for i, in := range report.Inputs {
 		if in.Packets != each || backwards == 0 && !in.Sorted || in.Damage != nil {
 			t.Errorf("input %d: %+v", i, in)
@@ -83,6 +85,32 @@ func rounds(t *testing.T, backwards, unit int64) {
 	slices.SortFunc(want, func(a, b packet) int { return strings.Compare(a.data, b.data) })
 	if !slices.EqualFunc(got, want, func(a, b packet) bool { return a.data == b.data }) {
 		t.Fatal("not the same packets")
+	}
+}
+
+// wantOptions checks that packets of pcapng inputs, and no others, have their options.
+func wantOptions(t *testing.T, path string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	options := append(ngOption(le, 2, string(le.AppendUint32(nil, 0x12345))), ngOption(le, 1, "seen")...)
+	options = append(options, 0, 0, 0, 0)
+	for at := 0; at < len(content); at += int(le.Uint32(content[at+4:])) {
+		block := content[at:][:le.Uint32(content[at+4:])]
+		if le.Uint32(block) != 6 {
+			continue
+		}
+		var input, n int
+		if _, err := fmt.Sscanf(string(block[28:]), "%d-%d", &input, &n); err != nil {
+			t.Fatal(err)
+		}
+		rest := block[28+(le.Uint32(block[20:])+3)&^3 : len(block)-4]
+		if has, is := bytes.Equal(rest, options), input%5 == 1 || input%5 == 2; has != is || !has && len(rest) > 0 {
+			t.Fatalf("packet %d of input %d: options %x", n, input, rest)
+		}
 	}
 }
 

@@ -179,6 +179,45 @@ func (s *sink) written(framed []byte, packets int) (err error) {
 	return err
 }
 
+// sizes sets how many bytes each of a part's packets takes, and returns the sum.
+func (s *sink) sizes(sizes []uint32, of *part) (all int64) {
+	sizes = sizes[:len(of.records)]
+	if s.pcap != nil {
+		for i := range sizes {
+			sizes[i] = uint32(s.pcap.PacketSize(of.records[i].CapLen))
+			all += int64(sizes[i])
+		}
+		return all
+	}
+	for i := range sizes {
+		sizes[i] = uint32(s.pcapng.PacketSize(of.records[i].CapLen, 0))
+		all += int64(sizes[i])
+	}
+	for _, o := range of.options {
+		if i := o.record - of.from; i < len(sizes) {
+			more := s.pcapng.PacketSize(of.records[i].CapLen, len(o.bytes)) - int(sizes[i])
+			sizes[i] += uint32(more)
+			all += int64(more)
+		}
+	}
+	return all
+}
+
+// put frames a part's packets, each in its place.
+func (s *sink) put(room []byte, places []uint32, of *part) {
+	c := of.chunk
+	switch {
+	case s.pcap != nil:
+		s.pcap.PutRun(room, places, c.batch, of.records)
+	case len(c.ifaces) == 0 && len(of.options) == 0:
+		s.pcapng.PutRun(room, places, of.in.numbers[c.iface], c.batch, of.records)
+	default:
+		for i := range of.records {
+			s.appendOne(room[:places[i]], of, i, of.optionsOf(i)) // for which there is room
+		}
+	}
+}
+
 // append frames a run of packets: those from..to of a part.
 func (s *sink) append(p []byte, of *part, from, to int) []byte {
 	c := of.chunk

@@ -45,6 +45,9 @@ func (b *Batch) Packet(r Record) []byte {
 	return b.Data[r.Off : r.Off+r.CapLen : r.Off+r.CapLen]
 }
 
+// InOrder says that the records are known to be in time order.
+func (b *Batch) InOrder() bool { return b.ordered }
+
 // Release gives the batch back to be used again. Neither it nor its Data nor its Records may be touched afterwards.
 func (b *Batch) Release() {
 	a := b.arena

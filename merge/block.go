@@ -202,8 +202,9 @@ func nameKind(a netip.Addr) uint16 {
 
 // Around a packet: type, length, interface, time in two halves, captured and original length; and the length again.
 const (
-	packetHead = 28
-	packetTail = 4
+	packetHead   = 28
+	packetTail   = 4
+	endOfOptions = 4 // behind them, if there are any
 )
 
 func packetSize(captured uint32) int {

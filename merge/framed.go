@@ -47,6 +47,42 @@ func (p *Pcapng) WriteFramed(framed []byte, packets int) error {
 	return p.out.putRun(framed, packets)
 }
 
+// PacketSize is how many bytes a record with so many captured bytes takes.
+func (p *Pcap) PacketSize(captured uint32) int { return recordHeader + int(captured) }
+
+// PutRun puts what WriteRun would write of each of the records into room, where PacketSize bytes from the record's place
+// on are for it. For the rest it is as AppendRun.
+func (p *Pcap) PutRun(room []byte, places []uint32, b *Batch, recs []Record) {
+	places = places[:len(recs)]
+	if b.headers == p.headers {
+		for i := range recs {
+			r := &recs[i]
+			copy(room[places[i]:], b.Data[r.Off-recordHeader:r.Off+r.CapLen])
+		}
+		return
+	}
+	for i := range recs {
+		p.putRecord(room[places[i]:][:p.PacketSize(recs[i].CapLen)], b, recs[i])
+	}
+}
+
+// PacketSize is how many bytes a record with so many captured bytes takes, with options of so many.
+func (p *Pcapng) PacketSize(captured uint32, options int) int {
+	if options > 0 {
+		options += endOfOptions
+	}
+	return packetSize(captured) + options
+}
+
+// PutRun puts what WriteRun would write of each of the records into room, where PacketSize bytes from the record's place
+// on are for it. For the rest it is as AppendRun.
+func (p *Pcapng) PutRun(room []byte, places []uint32, iface int, b *Batch, recs []Record) {
+	places = places[:len(recs)]
+	for i := range recs {
+		p.putPacket(room[places[i]:][:packetSize(recs[i].CapLen)], iface, b, &recs[i])
+	}
+}
+
 // grow makes p longer by n bytes, and returns these, too.
 func grow(p []byte, n int) (all, room []byte) {
 	at := len(p)

@@ -32,16 +32,13 @@ func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, opt
 	if len(options)&3 != 0 {
 		panic(fmt.Sprintf("merge: options of %d bytes are not padded", len(options)))
 	}
-	end := 0
-	if len(options) > 0 {
-		end = 4
-	}
-	to, room := grow(to, packetSize(r.CapLen)+len(options)+end)
+	to, room := grow(to, p.PacketSize(r.CapLen, len(options)))
 	p.putPacket(room, iface, b, &r)
 	data := room[packetHead+int(r.CapLen):]
 	clear(data[:padding(int(r.CapLen))])
 	data = data[padding(int(r.CapLen)):]
-	clear(data[copy(data, options):][:end])
+	data = data[copy(data, options):]
+	clear(data[:len(data)-packetTail]) // the end of options
 	return to
 }
 
