@@ -1,6 +1,8 @@
 package files
 
 import (
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -26,4 +28,25 @@ func TestSortKeys(t *testing.T) {
 			t.Fatal("the other one is not of use")
 		}
 	})
+}
+
+// However the times lie: spread, in a heap with one that is far from it, or all the same.
+func TestSortKeysSpread(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for _, near := range []uint32{1, 2, 100, 1 << 12, 1 << 20, math.MaxUint32} {
+		for _, n := range []int{0, 1, 2, 17, 5000} {
+			keys, most := make([]uint64, n), near
+			for i := range keys {
+				keys[i] = uint64(random.Uint32N(near))<<32 | uint64(i)
+			}
+			if n > 17 { // far from the others
+				keys[n/2] |= 1 << 62
+				most = max(most, uint32(keys[n/2]>>32))
+			}
+			want := slices.Sorted(slices.Values(keys))
+			if got, _ := sortKeys(keys, make([]uint64, n), most); !slices.Equal(got, want) {
+				t.Errorf("%d numbers below %d: not in order", n, near)
+			}
+		}
+	}
 }

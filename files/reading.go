@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sort"
 	"sync/atomic"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -123,7 +122,14 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 // upTo is how many of the records are to be before those later than limit.
 func (c *chunk) upTo(records []merge.Record, limit int64) (n int) {
 	if c.ordered {
-		return sort.Search(len(records), func(i int) bool { return records[i].Time > limit })
+		for size := len(records); size > 0; {
+			half := (size + 1) / 2
+			if records[n+half-1].Time <= limit {
+				n += half
+			}
+			size -= half
+		}
+		return n
 	}
 	for n < len(records) && records[n].Time <= limit {
 		n++
