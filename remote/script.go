@@ -116,6 +116,24 @@ trap "" INT TERM HUP
 	trap "" PIPE
 	trap "kill -ALRM \$! \$t<TOO>; exit" USR1
 	t=
+	# settle waits until a signal takes nothing away that somebody still reads.
+	settle() {
+		# What the kernel holds for a helper that is about to run would be
+		# lost: let it read that first.
+		i=0
+		while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do
+			sleep .02
+			i=$((i+1))
+		done
+		# A write that waits for room would be ended, and that packet lost.
+		# For some 20 ms, a pause is waited for.
+		i=0
+		while [ $i -lt 2000 ]; do
+			x=
+			read -r x </proc/$p/wchan
+			case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac
+		done
+	}
 	# count SECONDS [SIGNAL]: a new countdown, then the end of the one before; in
 	# this order, so that where no process can be made the old one runs out. The
 	# signal tells the shell when it has run out.
@@ -123,29 +141,19 @@ trap "" INT TERM HUP
 		<GUARD>
 		(
 			# The sleep goes too; not what $! was before there is one.
-			trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM
+			trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM
+			# Where no process can be made a shell ends: not without the helper.
+			k=<FIRST>
+			trap "kill -\$k $p" EXIT
 			d=$1
 			for s in <SIGNALS>; do
 				sleep $d & wait $!
-				# What the kernel holds for a helper that is about to
-				# run would be lost: let it read that first.
-				i=0
-				while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do
-					sleep .02
-					i=$((i+1))
-				done
-				# Nor may the signal end a write that waits for room: that
-				# packet would be lost. For some 20 ms, a pause is waited for.
-				i=0
-				while [ $i -lt 2000 ]; do
-					x=
-					read -r x </proc/$p/wchan
-					case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac
-				done
+				[ "$2" = USR1 ] || settle
 				[ "$2" ] && kill -$2 $$
-				kill -$s $p || exit
-				d=<STEP>
+				kill -$s $p || break
+				d=<STEP> k=KILL
 			done
+			trap - EXIT
 		) 4>&- &
 		kill -ALRM $t
 		t=$!

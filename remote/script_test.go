@@ -41,6 +41,24 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 	cmd.Args = append(cmd.Args, "sshpcap", os.Args[0])
 	cmd.Env = append(cmd.Env, helperEnv+"="+mode)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	r := begun(t, cmd)
+	if mode != "exit" {
+		r.ready()
+	}
+	if mode == "frozen" { // it is so a moment after it has said that it is there
+		waitFor(t, 5*time.Second, func() []string {
+			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.helper)); !strings.Contains(string(b), ") T ") {
+				return []string{"not frozen"}
+			}
+			return nil
+		})
+	}
+	return r
+}
+
+// begun starts a command, which has a session of its own.
+func begun(t *testing.T, cmd *exec.Cmd) *run {
+	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -52,22 +70,16 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	r := &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); stdin.Close(); stdout.Close() })
-	if mode != "exit" {
-		if _, err := fmt.Fscanf(r.stdout, "ready %d\n", &r.helper); err != nil {
-			t.Fatal(err)
-		}
+	return &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
+}
+
+// ready waits until the helper says that it is there.
+func (r *run) ready() {
+	r.t.Helper()
+	if _, err := fmt.Fscanf(r.stdout, "ready %d\n", &r.helper); err != nil {
+		r.t.Fatal(err)
 	}
-	if mode == "frozen" { // it is so a moment after it has said that it is there
-		waitFor(t, 5*time.Second, func() []string {
-			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.helper)); !strings.Contains(string(b), ") T ") {
-				return []string{"not frozen"}
-			}
-			return nil
-		})
-	}
-	return r
 }
 
 func (r *run) left() []string {
@@ -447,9 +459,10 @@ func TestJoinScript(t *testing.T) {
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
 	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
-		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
-		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; [ "$2" ] && kill -$2 $$; kill -$s $p || exit; d=2; done; ) 4>&- & ` +
+		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
+		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
+		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=TERM; trap "kill -\$k $p" EXIT; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
+		`[ "$2" = USR1 ] || settle; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=2 k=KILL; done; trap - EXIT; ) 4>&- & ` +
 		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
@@ -476,9 +489,10 @@ func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
 		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
-		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; exit" ALRM; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
-		`i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
-		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; [ "$2" ] && kill -$2 $$; kill -$s $p || exit; d=$q; done; ) 4>&- & ` +
+		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
+		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
+		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=INT; trap "kill -\$k $p" EXIT; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
+		`[ "$2" = USR1 ] || settle; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=$q k=KILL; done; trap - EXIT; ) 4>&- & ` +
 		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
@@ -487,7 +501,7 @@ func TestContainerStopLine(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for _, c := range []Command{{SelfFilter: "udp"}, {Helper: "tcpdump", SelfFilter: "udp"}} {
-		if got := c.stopScript(); got != strings.NewReplacer("INT TERM TERM", "TERM TERM TERM", "-INT", "-TERM").Replace(want) {
+		if got := c.stopScript(); got != strings.NewReplacer("INT TERM TERM", "TERM TERM TERM", "-INT", "-TERM", "k=INT", "k=TERM").Replace(want) {
 			t.Errorf("%+v: got  %s", c, got)
 		}
 	}
@@ -581,4 +595,44 @@ func (b *bed) flood(t *testing.T) {
 		t.Cleanup(func() { from.Close(); sending.Wait(); to.Close() })
 		return nil
 	})
+}
+
+// TestNoProcess: where no process can be made any more, a helper that does not heed signals is ended all the same.
+func TestNoProcess(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	need(t, "prlimit", "sleep")
+	for i, sh := range posixShells(t)[:3] {
+		t.Run(sh.name, func(t *testing.T) {
+			t.Parallel()
+			// A user of its own, whose processes are counted; root's are not.
+			who := &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uint32(61100 + i), Gid: 61100}}
+			const most = 10 // processes; half of them are there from the start
+			cmd := sh.command(stopLine("TERM", short))
+			cmd.Args = append([]string{"prlimit", "--nproc=" + itoa(most), cmd.Path}, cmd.Args[1:]...)
+			cmd.Args = append(cmd.Args, "sshpcap", "sh", "-c", `trap "" INT TERM; echo ready $$; exec sleep 300`)
+			cmd.Path, cmd.Dir, cmd.SysProcAttr = where(t, "prlimit"), "/", who
+			r := begun(t, cmd)
+			r.ready()
+			r.watched()
+			for range most {
+				other := exec.Command("sleep", "300")
+				other.Dir, other.SysProcAttr = "/", who
+				if err := other.Start(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { other.Process.Kill(); other.Wait() })
+			}
+			limit := slack
+			if sh.name == "bash as sh" {
+				limit += 20 * time.Second // longer than it tries again
+			}
+			waitFor(t, limit, func() []string {
+				return alive(func(pid int, _ []string) bool { return pid == r.helper })
+			})
+			r.stdin.Close() // as the server does when the first shell has ended
+			waitFor(t, limit, r.left)
+			cmd.Wait()
+		})
+	}
 }
