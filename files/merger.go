@@ -14,9 +14,10 @@ import (
 // from their reading to their writing, so that what a processor has in its caches is what it goes on with. One worker
 // gathers a round while others merge theirs and one writes. Who cannot write yet begins another round.
 type merger struct {
-	inputs  []*input
-	sink    *sink
-	packets *atomic.Int64 // written: the progress
+	inputs   []*input
+	allQuick bool // none of them has a goroutine of its own
+	sink     *sink
+	packets  *atomic.Int64 // written: the progress
 
 	ends   *tree // when of what was read each input's ends; the next one to be read from is that whose ends first
 	newest int64 // time in the rounds that were gathered
@@ -75,7 +76,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	g := &merger{sink: s, packets: &m.cfg.Progress.Packets}
+	g := &merger{allQuick: true, sink: s, packets: &m.cfg.Progress.Packets}
 	g.changed.L = &g.mu
 	size := largeRead
 	if len(sources) > fewInputs {
@@ -89,6 +90,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 		}
 		defer in.opened.close()
 		if !in.opened.quick {
+			g.allQuick = false
 			in.chunks = make(chan *chunk, 1)
 			reading.Go(func() { in.read(ctx) })
 		}
@@ -158,11 +160,12 @@ func (w *worker) work(ctx context.Context) {
 }
 
 // wait waits until something has changed. It is called with mu, and is without meanwhile. A worker that sleeps takes tens of
-// microseconds to wake, as long as what it waits for: it looks for a while before.
+// microseconds to wake, as long as what it waits for: it looks for a while before. Not where others make what is read, who
+// may be slow, or need the processor themselves.
 func (w *worker) wait() {
 	seen := w.changes.Load()
 	w.mu.Unlock()
-	for began := time.Now(); w.changes.Load() == seen && time.Since(began) < awake; {
+	for began := time.Now(); w.allQuick && w.changes.Load() == seen && time.Since(began) < awake; {
 		runtime.Gosched()
 	}
 	w.mu.Lock()

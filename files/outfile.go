@@ -44,8 +44,14 @@ func (o *outFile) Write(p []byte) (int, error) {
 func (o *outFile) write(p []byte) error {
 	if end := o.size + int64(len(p)); o.reserves && end > max(o.reserved, outReserve/16) {
 		next := (end/outReserve + 1) * outReserve
-		o.reserves = reserve(o.file, o.reserved, next-o.reserved) == nil // what is wrong shows when it is written
+		err := reserve(o.file, o.reserved, next-o.reserved)
 		o.reserved = next
+		if err != nil { // what is wrong shows when it is written; others may need what could be had
+			o.reserves = false
+			if err := o.giveBack(); err != nil {
+				return err
+			}
+		}
 	}
 	n, err := o.file.Write(p)
 	o.size += int64(n)
@@ -56,9 +62,17 @@ func (o *outFile) write(p []byte) error {
 func (o *outFile) finish() error {
 	err := o.write(o.begun)
 	o.begun = o.begun[:0]
-	if err == nil && o.reserved > o.size {
-		o.reserved = o.size
-		err = o.file.Truncate(o.size)
+	if err != nil {
+		return err
 	}
-	return err
+	return o.giveBack()
+}
+
+// giveBack gives back what is reserved behind the end.
+func (o *outFile) giveBack() error {
+	if o.reserved <= o.size {
+		return nil
+	}
+	o.reserved = o.size
+	return o.file.Truncate(o.size)
 }

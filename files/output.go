@@ -3,7 +3,6 @@ package files
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"math"
@@ -44,8 +43,10 @@ func (s *sink) rewrite(ctx context.Context, old io.ReaderAt, to io.Writer, dir s
 		return err
 	}
 	w := bufio.NewWriterSize(to, 1<<20)
-	_, err := tail.WriteOrdered(ctx, w)
-	return errors.Join(err, w.Flush())
+	if _, err := tail.WriteOrdered(ctx, w); err != nil {
+		return err
+	}
+	return w.Flush()
 }
 
 // toFile merges into one file, which appears at the end.

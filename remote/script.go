@@ -116,7 +116,8 @@ trap "" INT TERM HUP
 	trap "" PIPE
 	trap "kill -ALRM \$! \$t<TOO>; exit" USR1
 	t=
-	# settle waits until a signal takes nothing away that somebody still reads.
+	# settle waits until the first signal takes nothing away that somebody
+	# still reads.
 	settle() {
 		# What the kernel holds for a helper that is about to run would be
 		# lost: let it read that first.
@@ -126,7 +127,7 @@ trap "" INT TERM HUP
 			i=$((i+1))
 		done
 		# A write that waits for room would be ended, and that packet lost.
-		# For some 20 ms, a pause is waited for.
+		# A pause is waited for, for some 30 ms where nothing else runs.
 		i=0
 		while [ $i -lt 2000 ]; do
 			x=
@@ -148,7 +149,7 @@ trap "" INT TERM HUP
 			d=$1
 			for s in <SIGNALS>; do
 				sleep $d & wait $!
-				[ "$2" = USR1 ] || settle
+				case $2$k in USR1*|*KILL) ;; *) settle ;; esac
 				[ "$2" ] && kill -$2 $$
 				kill -$s $p || break
 				d=<STEP> k=KILL
