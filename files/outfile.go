@@ -16,6 +16,7 @@ type outFile struct {
 const (
 	outUnit    = 64 << 10
 	outReserve = 16 << 20 // at once
+	outSmall   = 1 << 20  // for less, nothing is
 )
 
 func newOutFile(f *os.File) *outFile {
@@ -42,7 +43,7 @@ func (o *outFile) Write(p []byte) (int, error) {
 }
 
 func (o *outFile) write(p []byte) error {
-	if end := o.size + int64(len(p)); o.reserves && end > max(o.reserved, outReserve/16) {
+	if end := o.size + int64(len(p)); o.reserves && end > max(o.reserved, outSmall) {
 		next := (end/outReserve + 1) * outReserve
 		err := reserve(o.file, o.reserved, next-o.reserved)
 		o.reserved = next

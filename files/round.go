@@ -59,7 +59,7 @@ func (r *round) add(number int, p part, ordered bool) {
 
 // merge gives the packets in order, in runs of one part.
 func (r *round) merge(run func(p *part, from, to int) error) error {
-	if r.ordered && r.sort() {
+	if r.sort() {
 		return r.inOrder(run)
 	}
 	r.times = r.times[:0]
@@ -93,8 +93,14 @@ func (r *round) merge(run func(p *part, from, to int) error) error {
 // are long, and where times are far from each other, they are merged.
 const manyInputs = 3
 
-// sort puts the keys of all packets in order, if that is to be done. The packets must be ordered.
+// sort puts the keys of all packets in order, once, if that is to be done.
 func (r *round) sort() bool {
+	if !r.ordered {
+		return false
+	}
+	if len(r.sorted) > 0 {
+		return true // they are
+	}
 	first := int64(never)
 	for _, parts := range r.parts {
 		first = min(first, parts[0].records[0].Time)
@@ -103,7 +109,7 @@ func (r *round) sort() bool {
 	if len(r.parts) < manyInputs || span < 0 || span > math.MaxUint32 || r.packets > math.MaxInt32 {
 		return false
 	}
-	r.sorted, r.starts = r.sorted[:0], r.starts[:0]
+	r.starts = r.starts[:0]
 	keys := slices.Grow(r.keys[:0], r.packets)[:r.packets]
 	n := 0
 	for _, parts := range r.parts {
@@ -149,7 +155,7 @@ func (r *round) frame(s *sink) {
 	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
 		r.framed = make([]byte, 0, size+size/4)
 	}
-	if r.ordered && r.sort() && r.put(s) {
+	if r.sort() && r.put(s) {
 		return
 	}
 	framed := r.framed[:0]
@@ -166,19 +172,18 @@ func (r *round) frame(s *sink) {
 func (r *round) put(s *sink) bool {
 	r.places = slices.Grow(r.places[:0], r.packets)[:r.packets]
 	places := r.places
-	all := int64(0)
 	for i, p := range r.sorted {
-		all += s.sizes(places[r.starts[i]:], p)
+		s.sizes(places[r.starts[i]:], p)
 	}
-	if all > math.MaxUint32 {
-		return false
-	}
-	next := uint32(0)
+	size := int64(0)
 	for _, key := range r.keys {
 		place := &places[uint32(key)]
-		*place, next = next, next+*place
+		*place, size = uint32(size), size+int64(*place)
 	}
-	r.framed = slices.Grow(r.framed[:0], int(all))[:all]
+	if size > math.MaxUint32 {
+		return false
+	}
+	r.framed = slices.Grow(r.framed[:0], int(size))[:size]
 	for i, p := range r.sorted {
 		s.put(r.framed, places[r.starts[i]:], p)
 	}
@@ -196,5 +201,5 @@ func (r *round) release() {
 	}
 	clear(r.parts)
 	clear(r.sorted)
-	r.parts, r.framed, r.packets, r.bytes = r.parts[:0], r.framed[:0], 0, 0
+	r.parts, r.sorted, r.framed, r.packets, r.bytes = r.parts[:0], r.sorted[:0], r.framed[:0], 0, 0
 }

@@ -179,28 +179,17 @@ func (s *sink) written(framed []byte, packets int) (err error) {
 	return err
 }
 
-// sizes sets how many bytes each of a part's packets takes, and returns the sum.
-func (s *sink) sizes(sizes []uint32, of *part) (all int64) {
+// sizes sets how many bytes each of a part's packets takes.
+func (s *sink) sizes(sizes []uint32, of *part) {
 	sizes = sizes[:len(of.records)]
-	if s.pcap != nil {
-		for i := range sizes {
-			sizes[i] = uint32(s.pcap.PacketSize(of.records[i].CapLen))
-			all += int64(sizes[i])
-		}
-		return all
-	}
 	for i := range sizes {
-		sizes[i] = uint32(s.pcapng.PacketSize(of.records[i].CapLen, 0))
-		all += int64(sizes[i])
+		sizes[i] = uint32(s.packetSize(of.records[i].CapLen, 0))
 	}
 	for _, o := range of.options {
 		if i := o.record - of.from; i < len(sizes) {
-			more := s.pcapng.PacketSize(of.records[i].CapLen, len(o.bytes)) - int(sizes[i])
-			sizes[i] += uint32(more)
-			all += int64(more)
+			sizes[i] = uint32(s.packetSize(of.records[i].CapLen, len(o.bytes)))
 		}
 	}
-	return all
 }
 
 // put frames a part's packets, each in its place.
@@ -305,7 +294,7 @@ func (p *part) optionsOf(record int) []byte {
 func (s *sink) room(of *part, from, to int) (int, error) {
 	r, records, options := s.rotation, of.records[from:to], of.options
 	cost := func(i int) int64 {
-		n := s.cost(records[i])
+		n := int64(s.packetSize(records[i].CapLen, 0))
 		if len(options) > 0 && options[0].record == of.from+from+i {
 			n += int64(len(options[0].bytes)) + 4
 			options = options[1:]
@@ -328,12 +317,12 @@ func (s *sink) room(of *part, from, to int) (int, error) {
 	return n, nil
 }
 
-// cost is how many bytes a packet takes, without options.
-func (s *sink) cost(r merge.Record) int64 {
+// packetSize is how many bytes a packet takes; pcap has no options.
+func (s *sink) packetSize(captured uint32, options int) int {
 	if s.format == Pcap {
-		return 16 + int64(r.CapLen)
+		return merge.PcapSize(captured)
 	}
-	return 32 + (int64(r.CapLen)+3)&^3
+	return merge.PcapngSize(captured, options)
 }
 
 // finish writes all that was taken.

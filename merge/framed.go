@@ -12,7 +12,7 @@ func (p *Pcap) AppendRun(to []byte, b *Batch, recs []Record) []byte {
 	if b.headers != p.headers {
 		for i := range recs {
 			var room []byte
-			to, room = grow(to, recordHeader+int(recs[i].CapLen))
+			to, room = grow(to, PcapSize(recs[i].CapLen))
 			p.putRecord(room, b, recs[i])
 		}
 		return to
@@ -47,10 +47,10 @@ func (p *Pcapng) WriteFramed(framed []byte, packets int) error {
 	return p.out.putRun(framed, packets)
 }
 
-// PacketSize is how many bytes a record with so many captured bytes takes.
-func (p *Pcap) PacketSize(captured uint32) int { return recordHeader + int(captured) }
+// PcapSize is how many bytes of a pcap file a record with so many captured bytes takes.
+func PcapSize(captured uint32) int { return recordHeader + int(captured) }
 
-// PutRun puts what WriteRun would write of each of the records into room, where PacketSize bytes from the record's place
+// PutRun puts what WriteRun would write of each of the records into room, where PcapSize bytes from the record's place
 // on are for it. For the rest it is as AppendRun.
 func (p *Pcap) PutRun(room []byte, places []uint32, b *Batch, recs []Record) {
 	places = places[:len(recs)]
@@ -62,19 +62,19 @@ func (p *Pcap) PutRun(room []byte, places []uint32, b *Batch, recs []Record) {
 		return
 	}
 	for i := range recs {
-		p.putRecord(room[places[i]:][:p.PacketSize(recs[i].CapLen)], b, recs[i])
+		p.putRecord(room[places[i]:][:PcapSize(recs[i].CapLen)], b, recs[i])
 	}
 }
 
-// PacketSize is how many bytes a record with so many captured bytes takes, with options of so many.
-func (p *Pcapng) PacketSize(captured uint32, options int) int {
+// PcapngSize is how many bytes of a pcapng file a record with so many captured bytes takes, with options of so many.
+func PcapngSize(captured uint32, options int) int {
 	if options > 0 {
 		options += endOfOptions
 	}
 	return packetSize(captured) + options
 }
 
-// PutRun puts what WriteRun would write of each of the records into room, where PacketSize bytes from the record's place
+// PutRun puts what WriteRun would write of each of the records into room, where PcapngSize bytes from the record's place
 // on are for it. For the rest it is as AppendRun.
 func (p *Pcapng) PutRun(room []byte, places []uint32, iface int, b *Batch, recs []Record) {
 	places = places[:len(recs)]

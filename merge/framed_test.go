@@ -20,10 +20,10 @@ func TestPutRun(t *testing.T) {
 	}
 	ofPcap := func(nano bool) format {
 		p := NewPcap(io.Discard, Header{Nano: nano})
-		return format{func(r Record) int { return p.PacketSize(r.CapLen) }, p.AppendRun, p.PutRun}
+		return format{func(r Record) int { return PcapSize(r.CapLen) }, p.AppendRun, p.PutRun}
 	}
 	formats := map[string]format{"pcap": ofPcap(false), "pcap ns": ofPcap(true), "pcapng": {
-		func(r Record) int { return ng.PacketSize(r.CapLen, 0) },
+		func(r Record) int { return PcapngSize(r.CapLen, 0) },
 		func(to []byte, b *Batch, recs []Record) []byte { return ng.AppendRun(to, 0, b, recs) },
 		func(room []byte, places []uint32, b *Batch, recs []Record) { ng.PutRun(room, places, 0, b, recs) },
 	}}

@@ -32,7 +32,7 @@ func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, opt
 	if len(options)&3 != 0 {
 		panic(fmt.Sprintf("merge: options of %d bytes are not padded", len(options)))
 	}
-	to, room := grow(to, p.PacketSize(r.CapLen, len(options)))
+	to, room := grow(to, PcapngSize(r.CapLen, len(options)))
 	p.putPacket(room, iface, b, &r)
 	data := room[packetHead+int(r.CapLen):]
 	clear(data[:padding(int(r.CapLen))])

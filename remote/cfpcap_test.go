@@ -2,7 +2,6 @@ package remote
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -103,29 +102,6 @@ func TestCFPcapStop(t *testing.T) {
 			}
 		}
 	}
-}
-
-// sendTo sends n UDP packets to a port on lo.
-func (b *bed) sendTo(t *testing.T, port, n int) {
-	t.Helper()
-	b.inside(t, func() error {
-		to, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
-		if err != nil {
-			return err
-		}
-		defer to.Close()
-		c, err := net.Dial("udp4", to.LocalAddr().String())
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		for range n {
-			if _, err := c.Write([]byte("packet")); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // TestCFPcapLost ends the client, not the helper.
@@ -329,7 +305,7 @@ func TestCFPcapSelf(t *testing.T) {
 				for range 20 {
 					run.stdin.Write(Heartbeat())
 				}
-				b.send(t, 10)
+				b.sendTo(t, 0, 10)
 				run.stdin.Close()
 				// On interface any, some tcpdumps see a packet leave and arrive.
 				if n := records(t, run.stdout); n != 10 && !(helper == "tcpdump" && n == 20) {

@@ -149,23 +149,12 @@ func TestInterfaceGone(t *testing.T) {
 			log := new(Log)
 			cmd := exec.Command("ip", "netns", "exec", b.ns, "sh", "-c", Command{Helper: helper, Interface: "gone0"}.Line())
 			cmd.Stderr = log
-			stdin, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer stdin.Close()
-			if _, err := io.ReadFull(stdout, make([]byte, 24)); err != nil {
+			r := begun(t, cmd)
+			if _, err := io.ReadFull(r.stdout, make([]byte, 24)); err != nil {
 				t.Fatal(err)
 			}
 			do(t, "ip", "-n", b.ns, "link", "del", "gone0")
-			io.Copy(io.Discard, stdout)
+			io.Copy(io.Discard, r.stdout)
 			cmd.Wait()
 			f := log.Failure(cmd.ProcessState.ExitCode())
 			if f == nil || f.Kind != InterfaceGone {

@@ -40,7 +40,6 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 	cmd := sh.command(script)
 	cmd.Args = append(cmd.Args, "sshpcap", os.Args[0])
 	cmd.Env = append(cmd.Env, helperEnv+"="+mode)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	r := begun(t, cmd)
 	if mode != "exit" {
 		r.ready()
@@ -56,9 +55,13 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 	return r
 }
 
-// begun starts a command, which has a session of its own.
+// begun starts a command in a session of its own, all of which ends with the test.
 func begun(t *testing.T, cmd *exec.Cmd) *run {
 	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setsid = true
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -534,24 +537,14 @@ func TestStopInAFlood(t *testing.T) {
 	for range stops {
 		cmd := exec.Command("ip", "netns", "exec", b.ns, "sh", "-c", stopLine("TERM", limits), "sshpcap",
 			"tcpdump", "-i", "lo", "-n", "-U", "-w", "-", "-B", "512", "--immediate-mode")
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
 		var said, got bytes.Buffer
 		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		r, err := begun(t, cmd), error(nil)
 		for i := 0; err == nil; i++ {
 			if i == 8 {
-				stdin.Close()
+				r.stdin.Close()
 			}
-			_, err = io.CopyN(&got, stdout, 32<<10)
+			_, err = io.CopyN(&got, r.stdout, 32<<10)
 			time.Sleep(10 * time.Millisecond) // a link that is slower than the helper
 		}
 		if err := cmd.Wait(); err != nil {
@@ -575,27 +568,16 @@ func TestStopInAFlood(t *testing.T) {
 // flood sends UDP packets on lo until the test ends.
 func (b *bed) flood(t *testing.T) {
 	t.Helper()
-	b.inside(t, func() error {
-		to, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		from, err := net.Dial("udp4", to.LocalAddr().String())
-		if err != nil {
-			to.Close()
-			return err
-		}
-		var sending sync.WaitGroup
-		sending.Go(func() {
-			for {
-				if _, err := from.Write(make([]byte, 100)); errors.Is(err, net.ErrClosed) {
-					return
-				}
+	from, end := b.udp(t, 0)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for {
+			if _, err := from.Write(make([]byte, 100)); errors.Is(err, net.ErrClosed) {
+				return
 			}
-		})
-		t.Cleanup(func() { from.Close(); sending.Wait(); to.Close() })
-		return nil
+		}
 	})
+	t.Cleanup(func() { end(); sending.Wait() })
 }
 
 // TestNoProcess: where no process can be made any more, a helper that does not heed signals is ended all the same.

@@ -227,7 +227,7 @@ func TestSelfFilter(t *testing.T) {
 				for range 20 { // traffic of the connection that carries the capture
 					run.stdin.Write(Heartbeat())
 				}
-				b.send(t, 10)
+				b.sendTo(t, 0, 10)
 				run.stdin.Close()
 				if status := run.status(); status != 0 {
 					t.Errorf("status %d: %+v", status, run.log.Failure(status))
@@ -241,28 +241,35 @@ func TestSelfFilter(t *testing.T) {
 	}
 }
 
-// send sends UDP packets to a port where somebody listens, so that no ICMP
-// comes back.
-func (b *bed) send(t *testing.T, n int) {
+// udp opens what sends UDP packets to a port on lo where somebody listens, so
+// that no ICMP comes back; 0 is any port that nobody has.
+func (b *bed) udp(t *testing.T, port int) (from net.Conn, end func()) {
 	t.Helper()
 	b.inside(t, func() error {
-		to, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		to, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 		if err != nil {
 			return err
 		}
-		defer to.Close()
-		c, err := net.Dial("udp4", to.LocalAddr().String())
-		if err != nil {
+		if from, err = net.Dial("udp4", to.LocalAddr().String()); err != nil {
+			to.Close()
 			return err
 		}
-		defer c.Close()
-		for range n {
-			if _, err := c.Write([]byte("packet")); err != nil {
-				return err
-			}
-		}
+		end = func() { from.Close(); to.Close() }
 		return nil
 	})
+	return from, end
+}
+
+// sendTo sends n UDP packets to such a port.
+func (b *bed) sendTo(t *testing.T, port, n int) {
+	t.Helper()
+	from, end := b.udp(t, port)
+	defer end()
+	for range n {
+		if _, err := from.Write([]byte("packet")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestHeartbeatLoss keeps every connection up but silent, with the product's
