@@ -251,6 +251,9 @@ func (w *worker) gather(ctx context.Context, r *round) (last bool) {
 		return true
 	}
 	bound := w.ends.winner
+	for _, in := range w.inputs {
+		in.estimate(int64(bound.time))
+	}
 	for i, in := range w.inputs {
 		in.cut(r, i, bound, w.newest)
 	}

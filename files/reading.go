@@ -25,6 +25,8 @@ type input struct {
 	damage  *Damage
 
 	disordered bool
+
+	within int // packets of the first chunk in the queue that are up to the round's bound, about
 }
 
 // start opens an input. It tells whether that could be done.
@@ -91,6 +93,25 @@ func (in *input) take(c *chunk) {
 	in.queue = append(in.queue, c)
 }
 
+// estimate prepares cut. It is done for all inputs before the first one is cut: most of what it looks at another processor
+// has written, and so this one fetches it of several inputs at the same time.
+func (in *input) estimate(limit int64) {
+	if len(in.queue) == 0 {
+		return
+	}
+	c := in.queue[0]
+	records := c.batch.Records[c.taken:]
+	first, last := records[0].Time, records[len(records)-1].Time
+	in.within = len(records)
+	if limit < last {
+		in.within = int(float64(limit-first) / float64(last-first) * float64(len(records)))
+		in.within = max(min(in.within, len(records)-1), 0)
+		if records[in.within].Time <= limit {
+			in.within++
+		}
+	}
+}
+
 // cut moves packets up to a bound to a round. Of packets with the bound's time those of the bound's input and of inputs
 // that were named before it are within.
 func (in *input) cut(r *round, number int, bound head, before int64) {
@@ -103,7 +124,11 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 		c := in.queue[n]
 		from, to := c.taken, len(c.batch.Records)
 		if c.newest > limit {
-			to = from + c.upTo(c.batch.Records[from:], limit)
+			within := 0
+			if n == 0 {
+				within = in.within
+			}
+			to = from + c.upTo(c.batch.Records[from:], limit, within)
 		}
 		if to == from {
 			break
@@ -119,20 +144,30 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 	in.queue = slices.Delete(in.queue, 0, n)
 }
 
-// upTo is how many of the records are to be before those later than limit.
-func (c *chunk) upTo(records []merge.Record, limit int64) (n int) {
-	if c.ordered {
-		for size := len(records); size > 0; {
-			half := (size + 1) / 2
-			if records[n+half-1].Time <= limit {
-				n += half
-			}
-			size -= half
+// near is how far from an estimate is looked first.
+const near = 8
+
+// upTo is how many of the records are to be before those later than limit: about so many as it is given.
+func (c *chunk) upTo(records []merge.Record, limit int64, about int) (n int) {
+	if !c.ordered {
+		for n < len(records) && records[n].Time <= limit {
+			n++
 		}
 		return n
 	}
-	for n < len(records) && records[n].Time <= limit {
-		n++
+	size := len(records)
+	if high := about + near; high < size && records[high].Time > limit {
+		size = high
+	}
+	if low := about - near; low > 0 && records[low-1].Time <= limit {
+		n, size = low, size-low
+	}
+	for size > 0 {
+		half := (size + 1) / 2
+		if records[n+half-1].Time <= limit {
+			n += half
+		}
+		size -= half
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -42,6 +43,39 @@ func TestTakeOrdered(t *testing.T) {
 			if i == 1 && ch.ordered != c.ordered || ch.newest != last {
 				t.Errorf("%v and %v: in order %v, up to %d, want %v, %d", c.before, c.then, ch.ordered, ch.newest, c.ordered, last)
 			}
+		}
+	}
+}
+
+// Whatever the estimate, as many packets are cut as there are up to the limit.
+func TestUpTo(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for range 2000 {
+		ordered := random.IntN(4) > 0
+		records := make([]merge.Record, 1+random.IntN(60))
+		at := int64(0)
+		for i := range records {
+			records[i].Time = at
+			at += random.Int64N(3) * random.Int64N(3) * random.Int64N(10)
+			if !ordered && random.IntN(10) == 0 {
+				at -= random.Int64N(20)
+			}
+		}
+		limit := random.Int64N(max(at, 0)+3) - 1
+		want := 0
+		for want < len(records) && records[want].Time <= limit {
+			want++
+		}
+		c := &chunk{ordered: ordered, batch: &merge.Batch{Records: records}}
+		for about := range len(records) + 1 {
+			if n := c.upTo(records, limit, about); n != want {
+				t.Fatalf("%v up to %d, with an estimate of %d: %d, want %d", records, limit, about, n, want)
+			}
+		}
+		in := &input{queue: []*chunk{c}}
+		in.estimate(limit)
+		if in.within < 0 || in.within > len(records) {
+			t.Fatalf("%v up to %d: the estimate is %d", records, limit, in.within)
 		}
 	}
 }

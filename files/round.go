@@ -150,8 +150,10 @@ func (r *round) inOrder(run func(p *part, from, to int) error) error {
 // aroundPacket is how many bytes more than a packet in its input one in the output takes, at most, without options.
 const aroundPacket = 36
 
-// frame merges the packets as they go into the file. Nothing of the sink is changed by it.
+// frame merges the packets as they go into the file, and gives back what they were in, which is in the processor's
+// caches still for what is read next. Nothing of the sink is changed by it.
 func (r *round) frame(s *sink) {
+	defer r.drop()
 	if size := r.bytes + r.packets*aroundPacket; cap(r.framed) < size {
 		r.framed = make([]byte, 0, size+size/4)
 	}
@@ -190,8 +192,14 @@ func (r *round) put(s *sink) bool {
 	return true
 }
 
-// release gives back what the packets were in.
+// release empties the round.
 func (r *round) release() {
+	r.drop()
+	r.framed, r.packets, r.bytes = r.framed[:0], 0, 0
+}
+
+// drop gives back what the packets were in.
+func (r *round) drop() {
 	for i, parts := range r.inputs {
 		for j := range parts {
 			parts[j].chunk.drop()
@@ -201,5 +209,5 @@ func (r *round) release() {
 	}
 	clear(r.parts)
 	clear(r.sorted)
-	r.parts, r.sorted, r.framed, r.packets, r.bytes = r.parts[:0], r.sorted[:0], r.framed[:0], 0, 0
+	r.parts, r.sorted = r.parts[:0], r.sorted[:0]
 }
