@@ -60,10 +60,10 @@ type Progress struct {
 // Report is what a merge did.
 type Report struct {
 	Packets    int64
-	Duplicates int64 // packets marked
-	Moved      int64 // packets that stood behind later ones of their own input
-	Files      []string
-	Removed    int // files that were not kept
+	Duplicates int64    // packets marked
+	Moved      int64    // packets that stood behind later ones of their own input
+	Files      []string // that are there, whole: of a rotated output also when the merge failed later
+	Removed    int      // files that were not kept
 	Size       int64
 	Inputs     []InputReport
 }
@@ -119,7 +119,8 @@ func (e *LinkTypeError) Error() string {
 }
 
 // Merge merges all inputs. The output appears when it is complete; if Merge fails, or ctx ends, there is none, except
-// for what has gone to Out and for full files of a rotated output. Damage is no failure: see the report.
+// for what has gone to Out and for full files of a rotated output. Damage is no failure: see the report. When ctx ends
+// Merge does not wait for an input that is no regular file: what comes from it next may still be read, and is dropped.
 func Merge(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = new(Progress)

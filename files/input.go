@@ -132,6 +132,15 @@ func (s source) open(read *atomic.Int64, size int) (*opened, error) {
 	return o, nil
 }
 
+// mayWait says whether opening and reading a source may take as long as somebody likes: it is no regular file.
+func (s source) mayWait() bool {
+	if s.from != nil {
+		return !isRegular(s.from)
+	}
+	info, err := os.Stat(s.name)
+	return err == nil && !info.Mode().IsRegular()
+}
+
 func isRegular(r io.Reader) bool {
 	f, ok := r.(*os.File)
 	if !ok {

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"runtime"
@@ -85,13 +86,18 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	for _, from := range sources {
 		in := &input{source: from}
 		g.inputs = append(g.inputs, in)
-		if !in.start(m.readCounter(from), size) {
+		if in.err = in.start(ctx, m.readCounter(from), size); in.err != nil {
 			continue
 		}
-		defer in.opened.close()
-		if !in.opened.quick {
-			g.allQuick = false
-			in.chunks = make(chan *chunk, 1)
+		if in.opened.quick {
+			defer in.opened.close()
+			continue
+		}
+		g.allQuick = false
+		in.chunks = make(chan *chunk, 1)
+		if in.mayWait() {
+			go in.read(ctx) // which ends, if need be, when what it waits for comes
+		} else {
 			reading.Go(func() { in.read(ctx) })
 		}
 	}
@@ -116,7 +122,7 @@ func (g *merger) run(ctx context.Context, w io.Writer) error {
 	times := make([]int64, len(g.inputs))
 	for i, in := range g.inputs {
 		var err error
-		if times[i], err = (&worker{merger: g}).read(in); err != nil {
+		if times[i], err = (&worker{merger: g}).read(ctx, in); err != nil {
 			return err
 		}
 	}
@@ -245,7 +251,7 @@ func (g *merger) fail(err error) {
 func (w *worker) gather(ctx context.Context, r *round) (last bool) {
 	w.fail(ctx.Err())
 	if w.failed.Load() == nil {
-		w.fail(w.readAhead())
+		w.fail(w.readAhead(ctx))
 	}
 	if w.failed.Load() != nil {
 		return true
@@ -264,13 +270,13 @@ func (w *worker) gather(ctx context.Context, r *round) (last bool) {
 // readAhead reads what the next round is made of: always from the input of whose packets there are those up to the
 // earliest time only (Knuth, The Art of Computer Programming, volume 3, section 5.4.6: forecasting), so that no more is
 // held than a round and a chunk of each input.
-func (w *worker) readAhead() error {
+func (w *worker) readAhead(ctx context.Context) error {
 	for read := 0; w.ends.winner.time != never; {
 		in := w.inputs[w.ends.winner.input]
 		if len(in.queue) > 0 && (read >= roundSize || !in.ready()) {
 			return nil
 		}
-		end, err := w.read(in)
+		end, err := w.read(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -284,11 +290,11 @@ func (w *worker) readAhead() error {
 
 // read reads a chunk with packets. The events of those before it are the sink's at once. It returns up to which time
 // all of the input's packets are there; never at its end.
-func (w *worker) read(in *input) (int64, error) {
+func (w *worker) read(ctx context.Context, in *input) (int64, error) {
 	for {
-		c := in.next()
+		c := in.next(ctx)
 		if c == nil {
-			return never, in.err
+			return never, cmp.Or(ctx.Err(), in.err)
 		}
 		for i := range c.events {
 			w.writeAll() // it goes into the file behind all packets before it

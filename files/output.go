@@ -72,8 +72,11 @@ func (m *merging) toFile(ctx context.Context, inputs []source) error {
 			return err
 		}
 	}
+	if err := m.appear(f); err != nil {
+		return err
+	}
 	m.report.Size, m.report.Files = s.size(), []string{m.cfg.Path}
-	return m.appear(f)
+	return nil
 }
 
 // appear gives a complete file its name.
@@ -134,9 +137,9 @@ func (m *merging) areSorted(ctx context.Context, inputs []source) (bool, error) 
 // rotation is an output in several files.
 type rotation struct {
 	m     *merging
-	file  *newfile.File
+	file  *newfile.File // the one in the making, if any
+	path  string        // where it will be
 	begin int64
-	names []string
 }
 
 // rotate merges into files of which each begins where the one before is full.
@@ -156,11 +159,7 @@ func (m *merging) rotate(ctx context.Context, inputs []source) error {
 			return err
 		}
 	}
-	if err := r.finish(s); err != nil {
-		return err
-	}
-	m.report.Files = r.names
-	return nil
+	return r.finish(s)
 }
 
 // isFull says whether a packet of the time t, so large, begins another file.
@@ -182,7 +181,7 @@ func (r *rotation) next(s *sink, t int64) error {
 			return err
 		}
 	}
-	path := newfile.Rotated(r.m.cfg.Path, len(r.names)+r.m.report.Removed+1, time.Unix(0, t))
+	path := newfile.Rotated(r.m.cfg.Path, len(r.m.report.Files)+r.m.report.Removed+1, time.Unix(0, t))
 	if _, err := os.Lstat(path); err == nil && !r.m.cfg.Overwrite {
 		return &os.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
@@ -190,8 +189,7 @@ func (r *rotation) next(s *sink, t int64) error {
 	if err != nil {
 		return err
 	}
-	r.file, r.begin = f, t
-	r.names = append(r.names, path)
+	r.file, r.path, r.begin = f, path, t
 	return s.begin(newOutFile(f.File))
 }
 
@@ -199,18 +197,19 @@ func (r *rotation) finish(s *sink) error {
 	if err := s.finish(); err != nil {
 		return err
 	}
-	r.m.report.Size += s.size()
 	if err := r.m.appear(r.file); err != nil {
 		return err
 	}
 	r.file.Discard()
 	r.file = nil
-	for keep := r.m.cfg.RotateKeep; keep > 0 && len(r.names) > keep; {
-		if info, err := os.Stat(r.names[0]); err == nil && os.Remove(r.names[0]) == nil {
-			r.m.report.Size -= info.Size()
+	report := &r.m.report
+	report.Files, report.Size = append(report.Files, r.path), report.Size+s.size()
+	for keep := r.m.cfg.RotateKeep; keep > 0 && len(report.Files) > keep; {
+		if info, err := os.Stat(report.Files[0]); err == nil && os.Remove(report.Files[0]) == nil {
+			report.Size -= info.Size()
 		}
-		r.names = r.names[1:]
-		r.m.report.Removed++
+		report.Files = report.Files[1:]
+		report.Removed++
 	}
 	return nil
 }

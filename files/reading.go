@@ -29,20 +29,49 @@ type input struct {
 	within int // packets of the first chunk in the queue that are up to the round's bound, about
 }
 
-// start opens an input. It tells whether that could be done.
-func (in *input) start(read *atomic.Int64, size int) bool {
-	o, err := in.open(read, size)
-	if err != nil {
-		in.err = &InputError{in.name, err}
-		return false
+// start opens an input. That of a pipe waits for whoever writes to it, or until ctx ends.
+func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err error) {
+	if !in.mayWait() {
+		in.opened, err = in.open(read, size)
+	} else {
+		in.opened, err = in.openLate(ctx, read, size)
 	}
-	in.opened, in.format = o, o.format
-	return true
+	if err != nil {
+		return &InputError{in.name, err}
+	}
+	in.format = in.opened.format
+	return nil
+}
+
+// openLate opens a source that may take its time. It does not wait for it beyond the end of ctx.
+func (s source) openLate(ctx context.Context, read *atomic.Int64, size int) (*opened, error) {
+	type result struct {
+		*opened
+		err error
+	}
+	results := make(chan result)
+	go func() {
+		o, err := s.open(read, size)
+		select {
+		case results <- result{o, err}:
+		case <-ctx.Done():
+			if err == nil {
+				o.close()
+			}
+		}
+	}()
+	select {
+	case r := <-results:
+		return r.opened, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // read reads an input to its end, while others are merged.
 func (in *input) read(ctx context.Context) {
 	defer close(in.chunks)
+	defer in.opened.close()
 	for {
 		c, err := in.opened.next()
 		if err != nil {
@@ -59,13 +88,18 @@ func (in *input) read(ctx context.Context) {
 // ready says whether next need not wait.
 func (in *input) ready() bool { return in.chunks == nil || len(in.chunks) > 0 }
 
-// next returns the next chunk; nil at the end.
-func (in *input) next() *chunk {
+// next returns the next chunk; nil at the end, and at that of ctx.
+func (in *input) next(ctx context.Context) *chunk {
 	switch {
 	case in.opened == nil:
 		return nil
 	case in.chunks != nil:
-		return <-in.chunks
+		select {
+		case c := <-in.chunks:
+			return c
+		case <-ctx.Done():
+			return nil
+		}
 	}
 	c, err := in.opened.next()
 	if err != nil {

@@ -296,7 +296,7 @@ func (s *sink) room(of *part, from, to int) (int, error) {
 	cost := func(i int) int64 {
 		n := int64(s.packetSize(records[i].CapLen, 0))
 		if len(options) > 0 && options[0].record == of.from+from+i {
-			n += int64(len(options[0].bytes)) + 4
+			n = int64(s.packetSize(records[i].CapLen, len(options[0].bytes)))
 			options = options[1:]
 		}
 		return n

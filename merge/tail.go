@@ -339,7 +339,10 @@ func (l *lateRecords) append(fill func(io.Writer) error) error {
 		l.buffer = bufio.NewWriterSize(nil, 1<<20)
 	}
 	l.buffer.Reset(w)
-	if err := errors.Join(fill(l.buffer), l.buffer.Flush()); err != nil {
+	if err := fill(l.buffer); err != nil {
+		return err
+	}
+	if err := l.buffer.Flush(); err != nil {
 		return err
 	}
 	l.runs = append(l.runs, &lateRun{from: l.end, to: l.end + w.n})

@@ -7,8 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
@@ -179,5 +184,101 @@ func TestMergeExit(t *testing.T) {
 	}
 	if hidden, _ := filepath.Glob(at(".*")); len(hidden) > 0 {
 		t.Errorf("left behind: %v", hidden)
+	}
+}
+
+// ^C ends a merge that waits for whoever writes to an input, or reads the output, and says what there is.
+func TestMergeInterrupt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good")
+	var times []int64
+	for i := range int64(20_000) { // more than a FIFO holds
+		times = append(times, 1e12+i)
+	}
+	mergeFile(t, good, times)
+	raw, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args  []string                                             // FIFO is the FIFO
+		begun func(t *testing.T, fifo string, pid int) func() bool // says whether it has come as far as it can
+		says  string
+	}{
+		"nobody writes": {[]string{good, "FIFO"}, opens, "there is no output"},
+		"nothing more": {[]string{good, "FIFO"}, func(t *testing.T, fifo string, _ int) func() bool {
+			to, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+			if err == nil {
+				t.Cleanup(func() { to.Close() })
+				_, err = to.Write(raw)
+			}
+			return func() bool { return err == nil }
+		}, "there is no output"},
+		"nobody reads": {[]string{good, "-o", "FIFO"}, opens, "the output is cut off"},
+		"nothing is read": {[]string{good, "-o", "FIFO"}, func(t *testing.T, fifo string, _ int) func() bool {
+			from, err := os.Open(fifo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { from.Close() })
+			return func() bool {
+				n, err := unix.IoctlGetInt(int(from.Fd()), unix.TIOCINQ)
+				return err == nil && n > 0
+			}
+		}, "the output is cut off"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			fifo := filepath.Join(dir, "fifo.pcapng")
+			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"merge", "-o", filepath.Join(dir, "out.pcapng")}
+			for _, arg := range c.args {
+				args = append(args, strings.Replace(arg, "FIFO", fifo, 1))
+			}
+			cmd := exec.Command(binary, args...)
+			var said strings.Builder
+			cmd.Stderr = &said
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = cmd.Wait()
+			}()
+			defer func() {
+				_ = cmd.Process.Kill()
+				<-ended
+			}()
+			bed.WaitFor(t, patience, "it waits", c.begun(t, fifo, cmd.Process.Pid))
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ended:
+			case <-time.After(patience):
+				t.Fatal("it goes on")
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(said.String(), c.says) {
+				t.Errorf("exit %d, and said %q", code, said.String())
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// opens says whether a process waits for the other side of a FIFO.
+func opens(_ *testing.T, _ string, pid int) func() bool {
+	return func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+		return slices.ContainsFunc(threads, func(thread string) bool {
+			at, err := os.ReadFile(thread)
+			return err == nil && string(at) == "wait_for_partner" // the kernel's
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -61,9 +62,37 @@ func runMerge(c *cli.Context, signals *signals) error {
 		return err
 	}
 	show.begin()
-	report, err := files.Merge(signals.ctx, cfg)
+	report, err := mergeOrStop(signals, cfg)
 	show.end()
-	return exit(mergeStatus(report, err, c.Bool("quiet")))
+	return exit(mergeStatus(report, err, cfg.Out != nil, c.Bool("quiet")))
+}
+
+// mergeOrStop merges. After a signal it waits only a moment for the merge: whoever reads the output may have stopped doing
+// so. A second one ends that, too.
+func mergeOrStop(signals *signals, cfg files.Config) (files.Report, error) {
+	type result struct {
+		report files.Report
+		err    error
+	}
+	results := make(chan result, 1)
+	go func() {
+		report, err := files.Merge(signals.ctx, cfg)
+		results <- result{report, err}
+	}()
+	select {
+	case r := <-results:
+		return r.report, r.err
+	case <-signals.ctx.Done():
+	}
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	select {
+	case r := <-results:
+		return r.report, r.err
+	case <-patience.C:
+	case <-signals.cut:
+	}
+	return files.Report{}, context.Canceled
 }
 
 // mergeConfig makes a merge's configuration of flags and arguments.
@@ -154,31 +183,40 @@ func checkMergeOutput(cfg *files.Config) error {
 	case err == nil && info.IsDir():
 		return &usageError{cfg.Path + " is a directory", "name a file with -o"}
 	case err == nil && !info.Mode().IsRegular():
-		return openSpecialOutput(cfg)
+		cfg.Out = &specialOutput{path: cfg.Path}
 	case err == nil && !cfg.Overwrite:
 		return &usageError{cfg.Path + " exists", "use --overwrite, or another -o"}
 	}
 	return nil
 }
 
-// openSpecialOutput lets a FIFO or device be written as a stream.
-func openSpecialOutput(cfg *files.Config) error {
-	f, err := os.OpenFile(cfg.Path, os.O_WRONLY, 0)
-	if err != nil {
-		return &usageError{err.Error(), "name another file with -o"}
-	}
-	cfg.Out = f // closed by the end of the process, which is next
-	return nil
+// specialOutput is a FIFO or device that is written as a stream. It is opened when there is something to be written, which
+// waits for a FIFO's reader.
+type specialOutput struct {
+	path string
+	file *os.File // closed by the end of the process
 }
 
-// mergeStatus says what came of a merge, and returns the exit status.
-func mergeStatus(report files.Report, err error, quiet bool) int {
+func (o *specialOutput) Write(p []byte) (n int, err error) {
+	if o.file == nil {
+		if o.file, err = os.OpenFile(o.path, os.O_WRONLY, 0); err != nil {
+			return 0, err
+		}
+	}
+	return o.file.Write(p)
+}
+
+// mergeStatus says what came of a merge, into a stream or files, and returns the exit status.
+func mergeStatus(report files.Report, err error, stream, quiet bool) int {
 	var input *files.InputError
 	var types *files.LinkTypeError
 	switch {
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "sshpcap: stopped; there is no output")
+		fmt.Fprintln(os.Stderr, "sshpcap: stopped; "+written(report, stream))
 		return exitCut
+	case errors.Is(err, syscall.EMFILE):
+		printError(os.Stderr, &usageError{err.Error(), "let more files be open: ulimit -n 1024"})
+		return exitNothing
 	case errors.As(err, &input):
 		hint := "give pcap or pcapng files, also compressed with gzip or zstd"
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -190,16 +228,28 @@ func mergeStatus(report files.Report, err error, quiet bool) int {
 		printError(os.Stderr, &usageError{types.Error(), "write pcapng: -o all.pcapng"})
 		return exitUsage
 	case errors.Is(err, fs.ErrExist):
-		printError(os.Stderr, &usageError{err.Error(), "use --overwrite, or another -o"})
+		printError(os.Stderr, &usageError{err.Error() + "; " + written(report, stream), "use --overwrite, or another -o"})
 		return exitNothing
 	case err != nil:
-		printError(os.Stderr, &usageError{"the output was not written: " + err.Error(), "check its place, and the space there"})
+		printError(os.Stderr, &usageError{"the output was not written: " + err.Error() + "; " + written(report, stream), "check its place, and the space there"})
 		return exitNothing
 	}
 	if !quiet {
 		printMerged(plain{os.Stderr}, report)
 	}
 	return printDamage(os.Stderr, report)
+}
+
+// written says what there is of an output that did not become whole.
+func written(report files.Report, stream bool) string {
+	switch n := len(report.Files); {
+	case stream:
+		return "the output is cut off"
+	case n == 0:
+		return "there is no output"
+	default:
+		return fmt.Sprintf("what there is: %s, the last one '%s'", count(n, "whole file"), report.Files[n-1])
+	}
 }
 
 func printMerged(w io.Writer, report files.Report) {

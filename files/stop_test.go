@@ -1,0 +1,113 @@
+package files_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sshpcap/sshpcap/files"
+)
+
+// A merge ends when it is to, also while an input says nothing: at all, after some bytes of it, or after some packets.
+// Whatever waits for the input ends with it, which the end of this package's tests looks for.
+func TestStopSilent(t *testing.T) {
+	var packets []packet
+	for i := range 100 {
+		packets = append(packets, packet{time: int64(i) * 1e6, data: "some bytes"})
+	}
+	whole := pcap(binary.LittleEndian, false, packets)
+	ng := pcapng(binary.LittleEndian, "eth0", 9, 1e9, 0, packets)
+	for name, said := range map[string][]byte{
+		"nothing": nil, "magic": whole[:4], "header": whole[:24], "packets": whole, "within one": whole[:len(whole)-5],
+		"pcapng": ng, "gzip": gzipped(whole), "zstd": zstded(t, whole), "zstd begun": zstded(t, whole)[:20],
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			good := write(t, t.TempDir(), "good", whole)
+			in, out := io.Pipe()
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() {
+				_, err := files.Merge(ctx, files.Config{Inputs: []string{good, "-", good}, Stdin: in, Path: filepath.Join(dir, "out"), TempDir: dir})
+				done <- err
+			}()
+			out.Write(said) // and nothing more; returns when it has been read
+			select {
+			case err := <-done:
+				t.Fatalf("it ended before: %v", err)
+			default:
+			}
+			stop()
+			select {
+			case err := <-done:
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it waits for the input")
+				out.Close()
+				<-done
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			out.Close()
+		})
+	}
+}
+
+// What is whole of a rotated output is told, whatever went wrong later.
+func TestRotationFails(t *testing.T) {
+	dir := t.TempDir()
+	in := write(t, dir, "in", pcap(binary.LittleEndian, false, []packet{{time: 1e9, data: "a"}, {time: 2e9, data: "b"}, {time: 3e9, data: "c"}}))
+	cfg := files.Config{Inputs: []string{in}, Path: filepath.Join(dir, "out.pcapng"), RotateInterval: time.Second}
+	whole := merge(t, cfg).Files
+	if len(whole) != 3 {
+		t.Fatal(whole)
+	}
+	for _, path := range whole[:2] {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := files.Merge(context.Background(), cfg)
+	if !errors.Is(err, fs.ErrExist) || len(report.Files) != 2 || report.Files[1] != whole[1] {
+		t.Errorf("%v, with %v", err, report.Files)
+	}
+	for _, path := range report.Files {
+		if n := len(readNg(t, path)); n != 1 {
+			t.Errorf("%s: %d packets", path, n)
+		}
+	}
+	path := filepath.Join(dir, "single.pcapng")
+	write(t, dir, "single.pcapng", nil)
+	if report, err := files.Merge(context.Background(), files.Config{Inputs: []string{in}, Path: path}); !errors.Is(err, fs.ErrExist) || len(report.Files) != 0 {
+		t.Errorf("%v, with %v", err, report.Files)
+	}
+}
+
+// A rotated pcap file is as full as it can be: options that it does not hold do not count.
+func TestRotatedPcapIsFull(t *testing.T) {
+	dir := t.TempDir()
+	var packets []packet
+	for i := range 1000 {
+		packets = append(packets, packet{time: int64(i) * 1e6, data: "ten bytes."})
+	}
+	in := write(t, dir, "in", pcapng(binary.LittleEndian, "eth0", 9, 1e9, 0, packets)) // each has a comment
+	const header, record, perFile = 24, 16 + 10, 100
+	report := merge(t, files.Config{Inputs: []string{in}, Path: filepath.Join(dir, "out.pcap"), Format: files.Pcap, RotateSize: header + perFile*record + record/2})
+	if len(report.Files) != 10 {
+		t.Fatalf("%d files", len(report.Files))
+	}
+	for _, path := range report.Files {
+		if info, err := os.Stat(path); err != nil || info.Size() != header+perFile*record {
+			t.Errorf("%s: %d bytes, %v", path, info.Size(), err)
+		}
+	}
+}
