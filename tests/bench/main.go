@@ -19,6 +19,7 @@ type options struct {
 	scale   float64
 	runs    int
 	counts  []int
+	burst   int
 }
 
 func main() {
@@ -35,9 +36,11 @@ func main() {
 	flag.Float64Var(&o.scale, "scale", .2, "of the number of packets; 1 = 20 and 8 million")
 	flag.IntVar(&o.runs, "runs", 5, "of which the median is shown")
 	flag.StringVar(&counts, "files", counts, "how many files are merged")
+	flag.IntVar(&o.burst, "burst", 1, "packets in a row from the same file")
 	var tables string
 	flag.StringVar(&tables, "tables", "merge", "which: merge, live or scale")
 	flag.Parse()
+	o.burst = max(o.burst, 1)
 	for _, text := range strings.Split(counts, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {

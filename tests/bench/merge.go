@@ -34,9 +34,9 @@ func workloads(scale float64) []workload {
 	}
 }
 
-// generate writes k pcap files in time order. Every packet goes to a file drawn by lot, so that runs are as short as
-// can be: of k files, one packet and 1/(k-1) of another.
-func (w workload) generate(dir string, k int) (names []string, err error) {
+// generate writes k pcap files in time order. Every burst of packets goes to a file drawn by lot. With bursts of one packet
+// runs are as short as can be: of k files, one packet and 1/(k-1) of another.
+func (w workload) generate(dir string, k, burst int) (names []string, err error) {
 	random := rand.New(rand.NewPCG(1, uint64(k)))
 	out := make([]*bufio.Writer, k)
 	for i := range out {
@@ -58,14 +58,18 @@ func (w workload) generate(dir string, k int) (names []string, err error) {
 		packet[i] = byte(random.Uint32())
 	}
 	at := uint64(1_700_000_000e6)
-	for range w.packets {
+	to := 0
+	for i := range w.packets {
+		if i%burst == 0 {
+			to = random.IntN(k)
+		}
 		at += random.Uint64N(3)
 		size := w.sizes[random.IntN(len(w.sizes))]
 		binary.LittleEndian.PutUint32(packet, uint32(at/1e6))
 		binary.LittleEndian.PutUint32(packet[4:], uint32(at%1e6))
 		binary.LittleEndian.PutUint32(packet[8:], uint32(size))
 		binary.LittleEndian.PutUint32(packet[12:], uint32(size))
-		out[random.IntN(k)].Write(packet[:16+size]) // bufio keeps the first error for Flush
+		out[to].Write(packet[:16+size]) // bufio keeps the first error for Flush
 	}
 	return names, nil
 }
@@ -142,7 +146,7 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	names, err := w.generate(dir, k)
+	names, err := w.generate(dir, k, o.burst)
 	if err != nil {
 		return err
 	}
