@@ -46,8 +46,8 @@ func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err e
 // openLate opens a source that may take its time. It does not wait for it beyond the end of ctx.
 func (s source) openLate(ctx context.Context, read *atomic.Int64, size int) (*opened, error) {
 	type result struct {
-		*opened
-		err error
+		opened *opened
+		err    error
 	}
 	results := make(chan result)
 	go func() {
