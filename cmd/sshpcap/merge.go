@@ -183,7 +183,7 @@ func checkMergeOutput(cfg *files.Config) error {
 	case err == nil && info.IsDir():
 		return &usageError{cfg.Path + " is a directory", "name a file with -o"}
 	case err == nil && !info.Mode().IsRegular():
-		cfg.Out = &specialOutput{path: cfg.Path}
+		cfg.Out = &specialOutput{path: cfg.Path, found: info}
 	case err == nil && !cfg.Overwrite:
 		return &usageError{cfg.Path + " exists", "use --overwrite, or another -o"}
 	}
@@ -193,17 +193,31 @@ func checkMergeOutput(cfg *files.Config) error {
 // specialOutput is a FIFO or device that is written as a stream. It is opened when there is something to be written, which
 // waits for a FIFO's reader.
 type specialOutput struct {
-	path string
-	file *os.File // closed by the end of the process
+	path  string
+	found fs.FileInfo // what was looked at
+	file  *os.File    // closed by the end of the process
 }
 
 func (o *specialOutput) Write(p []byte) (n int, err error) {
 	if o.file == nil {
-		if o.file, err = os.OpenFile(o.path, os.O_WRONLY, 0); err != nil {
+		if err := o.open(); err != nil {
 			return 0, err
 		}
 	}
 	return o.file.Write(p)
+}
+
+func (o *specialOutput) open() error {
+	file, err := os.OpenFile(o.path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if info, err := file.Stat(); err != nil || !os.SameFile(info, o.found) {
+		file.Close()
+		return fmt.Errorf("%s was replaced meanwhile", o.path)
+	}
+	o.file = file
+	return nil
 }
 
 // mergeStatus says what came of a merge, into a stream or files, and returns the exit status.
