@@ -118,7 +118,7 @@ func (e *LinkTypeError) Error() string {
 	return "a pcap file holds one link type only, and there are " + strings.Join(types, " and ")
 }
 
-// Merge merges all inputs. The output appears when it is complete; if Merge fails, or ctx ends, there is none, except
+// Merge merges all inputs. The output appears when it is complete; if Merge fails, or ctx ends before, there is none, except
 // for what has gone to Out and for full files of a rotated output. Damage is no failure: see the report. When ctx ends
 // Merge does not wait for an input that is no regular file: what comes from it next may still be read, and is dropped.
 func Merge(ctx context.Context, cfg Config) (Report, error) {
@@ -134,9 +134,6 @@ func Merge(ctx context.Context, cfg Config) (Report, error) {
 	m := &merging{cfg: cfg}
 	defer m.close()
 	err := m.run(ctx)
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
 	return m.report, err
 }
 

@@ -356,12 +356,20 @@ func TestStreamAndRotation(t *testing.T) {
 		cfg.Inputs, cfg.Path = []string{in}, filepath.Join(dir, name+".pcapng")
 		report := merge(t, cfg)
 		var all []packet
-		for _, file := range report.Files {
+		size := int64(0)
+		for i, file := range report.Files {
 			info, err := os.Stat(file)
 			if err != nil || cfg.RotateSize > 0 && info.Size() > cfg.RotateSize {
-				t.Errorf("%s: %v %v", name, info, err)
+				t.Fatalf("%s: %v %v", name, info, err)
 			}
+			if number := fmt.Sprintf("%s_%05d_", name, report.Removed+i+1); !strings.HasPrefix(filepath.Base(file), number) {
+				t.Errorf("%s is not number %s", file, number)
+			}
+			size += info.Size()
 			all = append(all, readNg(t, file)...)
+		}
+		if size != report.Size {
+			t.Errorf("%s: %d bytes, %d are told", name, size, report.Size)
 		}
 		want := packets[:]
 		if name == "keep" {

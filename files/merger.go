@@ -86,8 +86,8 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	for _, from := range sources {
 		in := &input{source: from}
 		g.inputs = append(g.inputs, in)
-		if in.err = in.start(ctx, m.readCounter(from), size); in.err != nil {
-			continue
+		if err := in.start(ctx, m.readCounter(from), size); err != nil {
+			return cmp.Or(ctx.Err(), err)
 		}
 		if in.opened.quick {
 			defer in.opened.close()
@@ -144,7 +144,7 @@ func (g *merger) run(ctx context.Context, w io.Writer) error {
 	if err := g.failed.Load(); err != nil {
 		return *err
 	}
-	return ctx.Err() // the inputs end with it, too
+	return nil
 }
 
 // work takes rounds to the sink until there are no more.
@@ -294,7 +294,7 @@ func (w *worker) read(ctx context.Context, in *input) (int64, error) {
 	for {
 		c := in.next(ctx)
 		if c == nil {
-			return never, cmp.Or(ctx.Err(), in.err)
+			return never, ctx.Err() // with which inputs end, too
 		}
 		for i := range c.events {
 			w.writeAll() // it goes into the file behind all packets before it

@@ -39,7 +39,7 @@ func (o *order) disordered() bool { return o.earliest != math.MaxInt64 }
 // rewrite writes what the sink wrote to old in time order.
 func (s *sink) rewrite(ctx context.Context, old io.ReaderAt, to io.Writer, dir string) error {
 	tail := merge.Tail{File: old, From: s.order.places.Before(s.order.earliest), To: s.size(), Pcapng: s.pcapng != nil, Nano: s.nano, Dir: dir}
-	if _, err := io.Copy(to, io.NewSectionReader(old, 0, tail.From)); err != nil {
+	if _, err := io.Copy(to, untilDone{ctx, io.NewSectionReader(old, 0, tail.From)}); err != nil {
 		return err
 	}
 	w := bufio.NewWriterSize(to, 1<<20)
@@ -47,6 +47,19 @@ func (s *sink) rewrite(ctx context.Context, old io.ReaderAt, to io.Writer, dir s
 		return err
 	}
 	return w.Flush()
+}
+
+// untilDone reads until ctx ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 // toFile merges into one file, which appears at the end.

@@ -13,8 +13,7 @@ import (
 // input is a source that is being merged.
 type input struct {
 	source
-	opened *opened     // nil: it could not be
-	err    error       // why
+	opened *opened
 	chunks chan *chunk // closed by its goroutine at its end; nil: it has none, and is read when it is needed
 	format string
 
@@ -90,10 +89,7 @@ func (in *input) ready() bool { return in.chunks == nil || len(in.chunks) > 0 }
 
 // next returns the next chunk; nil at the end, and at that of ctx.
 func (in *input) next(ctx context.Context) *chunk {
-	switch {
-	case in.opened == nil:
-		return nil
-	case in.chunks != nil:
+	if in.chunks != nil {
 		select {
 		case c := <-in.chunks:
 			return c

@@ -2,7 +2,10 @@ package files
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -77,5 +80,18 @@ func TestUpTo(t *testing.T) {
 		if in.within < 0 || in.within > len(records) {
 			t.Fatalf("%v up to %d: the estimate is %d", records, limit, in.within)
 		}
+	}
+}
+
+// Nothing more is copied for a rewriting that is to end.
+func TestRewriteStops(t *testing.T) {
+	s := &sink{order: newOrder(), pcap: merge.NewPcap(io.Discard, merge.Header{})}
+	s.order.places.Note(1<<20, 5)
+	s.order.earliest = 10
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	var to bytes.Buffer
+	if err := s.rewrite(ctx, bytes.NewReader(make([]byte, 2<<20)), &to, t.TempDir()); !errors.Is(err, context.Canceled) || to.Len() > 0 {
+		t.Errorf("%d bytes, %v", to.Len(), err)
 	}
 }

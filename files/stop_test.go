@@ -1,6 +1,7 @@
 package files_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,24 @@ import (
 
 	"github.com/sshpcap/sshpcap/files"
 )
+
+// stalled gives some bytes and then no more, until it is released.
+type stalled struct {
+	said     []byte
+	stalls   chan struct{} // closed when somebody waits for more
+	released chan struct{}
+}
+
+func (s *stalled) Read(p []byte) (int, error) {
+	if len(s.said) == 0 {
+		close(s.stalls)
+		<-s.released
+		return 0, io.EOF
+	}
+	n := copy(p, s.said)
+	s.said = s.said[n:]
+	return n, nil
+}
 
 // A merge ends when it is to, also while an input says nothing: at all, after some bytes of it, or after some packets.
 // Whatever waits for the input ends with it, which the end of this package's tests looks for.
@@ -30,19 +49,15 @@ func TestStopSilent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			good := write(t, t.TempDir(), "good", whole)
-			in, out := io.Pipe()
+			in := &stalled{said, make(chan struct{}), make(chan struct{})}
+			defer close(in.released)
 			ctx, stop := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() {
 				_, err := files.Merge(ctx, files.Config{Inputs: []string{good, "-", good}, Stdin: in, Path: filepath.Join(dir, "out"), TempDir: dir})
 				done <- err
 			}()
-			out.Write(said) // and nothing more; returns when it has been read
-			select {
-			case err := <-done:
-				t.Fatalf("it ended before: %v", err)
-			default:
-			}
+			<-in.stalls
 			stop()
 			select {
 			case err := <-done:
@@ -50,15 +65,43 @@ func TestStopSilent(t *testing.T) {
 					t.Error(err)
 				}
 			case <-time.After(10 * time.Second):
-				t.Error("it waits for the input")
-				out.Close()
-				<-done
+				t.Fatal("it waits for the input")
 			}
 			if left, _ := os.ReadDir(dir); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
-			out.Close()
 		})
+	}
+}
+
+// stopping is an output in whose first write the merge is told to stop.
+type stopping struct {
+	bytes.Buffer
+	stop func()
+}
+
+func (s *stopping) Write(p []byte) (int, error) {
+	s.stop()
+	return s.Buffer.Write(p)
+}
+
+// A merge that is to stop when all is read becomes whole, and says so; one that has more to read says that it was stopped.
+func TestStopLate(t *testing.T) {
+	for _, n := range []int{100, 300_000} {
+		var packets []packet
+		for i := range n {
+			packets = append(packets, packet{time: int64(i) * 1e6, data: "some bytes"})
+		}
+		in := write(t, t.TempDir(), "in", pcap(binary.LittleEndian, false, packets))
+		ctx, stop := context.WithCancel(context.Background())
+		out := &stopping{stop: stop}
+		report, err := files.Merge(ctx, files.Config{Inputs: []string{in, in}, Out: out})
+		switch {
+		case n == 100 && (err != nil || report.Packets != 200 || len(readNg(t, write(t, t.TempDir(), "out", out.Bytes()))) != 200):
+			t.Errorf("%d packets, %v", report.Packets, err)
+		case n > 100 && (!errors.Is(err, context.Canceled) || report.Packets >= int64(2*n)):
+			t.Errorf("%d packets of %d, %v", report.Packets, 2*n, err)
+		}
 	}
 }
 

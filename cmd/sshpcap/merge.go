@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,11 +65,19 @@ func runMerge(c *cli.Context, signals *signals) error {
 	show.begin()
 	report, err := mergeOrStop(signals, cfg)
 	show.end()
-	return exit(mergeStatus(report, err, cfg.Out != nil, c.Bool("quiet")))
+	out, _ := cfg.Out.(*stream)
+	out.release()
+	return exit(mergeStatus(report, err, out, c.Bool("quiet")))
 }
 
-// mergeOrStop merges. After a signal it waits only a moment for the merge: whoever reads the output may have stopped doing
-// so. A second one ends that, too.
+// mergePatience is how long a merge that is to stop may take to do so, where that is not up to itself. Only a test sets it.
+var mergePatience = 2 * time.Second
+
+// errStuck means that a merge did not end when it was to.
+var errStuck = errors.New("the merge does not end")
+
+// mergeOrStop merges. After a signal it waits only a moment for a merge into a stream: whoever reads it may have stopped
+// doing so. A file takes what it is given; only after a second signal it is waited for but a moment, too.
 func mergeOrStop(signals *signals, cfg files.Config) (files.Report, error) {
 	type result struct {
 		report files.Report
@@ -79,20 +88,23 @@ func mergeOrStop(signals *signals, cfg files.Config) (files.Report, error) {
 		report, err := files.Merge(signals.ctx, cfg)
 		results <- result{report, err}
 	}()
+	var stop <-chan struct{} = signals.cut
+	if cfg.Out != nil {
+		stop = signals.ctx.Done()
+	}
 	select {
 	case r := <-results:
 		return r.report, r.err
-	case <-signals.ctx.Done():
+	case <-stop:
 	}
-	patience := time.NewTimer(2 * time.Second)
+	patience := time.NewTimer(mergePatience)
 	defer patience.Stop()
 	select {
 	case r := <-results:
 		return r.report, r.err
 	case <-patience.C:
-	case <-signals.cut:
+		return files.Report{}, errStuck
 	}
-	return files.Report{}, context.Canceled
 }
 
 // mergeConfig makes a merge's configuration of flags and arguments.
@@ -165,7 +177,7 @@ func checkMergeOutput(cfg *files.Config) error {
 		if term.IsTerminal(int(os.Stdout.Fd())) {
 			return &usageError{"standard output is a terminal, and packets would spoil it", "name a file with -o, or put a pipe behind: | wireshark -k -i -"}
 		}
-		cfg.Path, cfg.Out = "", os.Stdout
+		cfg.Path, cfg.Out = "", &stream{file: os.Stdout}
 		return nil
 	}
 	if err := newfile.Planted(cfg.Path); err != nil {
@@ -183,53 +195,69 @@ func checkMergeOutput(cfg *files.Config) error {
 	case err == nil && info.IsDir():
 		return &usageError{cfg.Path + " is a directory", "name a file with -o"}
 	case err == nil && !info.Mode().IsRegular():
-		cfg.Out = &specialOutput{path: cfg.Path, found: info}
+		cfg.Out = &stream{path: cfg.Path, found: info}
 	case err == nil && !cfg.Overwrite:
 		return &usageError{cfg.Path + " exists", "use --overwrite, or another -o"}
 	}
 	return nil
 }
 
-// specialOutput is a FIFO or device that is written as a stream. It is opened when there is something to be written, which
-// waits for a FIFO's reader.
-type specialOutput struct {
-	path  string
-	found fs.FileInfo // what was looked at
-	file  *os.File    // closed by the end of the process
+// stream is an output that no file is made of. A FIFO or device is opened when there is something to be written, which waits
+// for a FIFO's reader.
+type stream struct {
+	path    string
+	found   fs.FileInfo // at path, when it was looked at
+	file    *os.File    // closed by the end of the process
+	written atomic.Int64
 }
 
-func (o *specialOutput) Write(p []byte) (n int, err error) {
-	if o.file == nil {
-		if err := o.open(); err != nil {
+func (s *stream) Write(p []byte) (int, error) {
+	if s.file == nil {
+		if err := s.open(); err != nil {
 			return 0, err
 		}
 	}
-	return o.file.Write(p)
+	n, err := s.file.Write(p)
+	s.written.Add(int64(n))
+	return n, err
 }
 
-func (o *specialOutput) open() error {
-	file, err := os.OpenFile(o.path, os.O_WRONLY, 0)
+func (s *stream) open() error {
+	file, err := os.OpenFile(s.path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	if info, err := file.Stat(); err != nil || !os.SameFile(info, o.found) {
+	if info, err := file.Stat(); err != nil || !os.SameFile(info, s.found) {
 		file.Close()
-		return fmt.Errorf("%s was replaced meanwhile", o.path)
+		return fmt.Errorf("%s was replaced meanwhile", s.path)
 	}
-	o.file = file
+	s.file = file
 	return nil
 }
 
-// mergeStatus says what came of a merge, into a stream or files, and returns the exit status.
-func mergeStatus(report files.Report, err error, stream, quiet bool) int {
+// release has the reader of a FIFO into which nothing was written go on: it may wait for somebody who opens it.
+func (s *stream) release() {
+	if s == nil || s.found == nil || s.found.Mode()&fs.ModeNamedPipe == 0 || s.written.Load() > 0 {
+		return
+	}
+	if file, err := os.OpenFile(s.path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+		file.Close()
+	}
+}
+
+// mergeStatus says what came of a merge, to a stream unless that is nil, and returns the exit status.
+func mergeStatus(report files.Report, err error, out *stream, quiet bool) int {
 	var input *files.InputError
 	var types *files.LinkTypeError
 	switch {
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "sshpcap: stopped; "+written(report, stream))
+	case errors.Is(err, errStuck) && out == nil:
+		fmt.Fprintln(os.Stderr, "sshpcap: stopped while the output was being written")
+		return exitCut
+	case errors.Is(err, errStuck), errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "sshpcap: stopped; "+written(report, out))
 		return exitCut
 	case errors.Is(err, syscall.EMFILE):
-		printError(os.Stderr, &usageError{err.Error(), "let more files be open: ulimit -n 1024"})
+		printError(os.Stderr, &usageError{err.Error() + "; " + written(report, out), "let more files be open: ulimit -n 1024"})
 		return exitNothing
 	case errors.As(err, &input):
 		hint := "give pcap or pcapng files, also compressed with gzip or zstd"
@@ -242,10 +270,10 @@ func mergeStatus(report files.Report, err error, stream, quiet bool) int {
 		printError(os.Stderr, &usageError{types.Error(), "write pcapng: -o all.pcapng"})
 		return exitUsage
 	case errors.Is(err, fs.ErrExist):
-		printError(os.Stderr, &usageError{err.Error() + "; " + written(report, stream), "use --overwrite, or another -o"})
+		printError(os.Stderr, &usageError{err.Error() + "; " + written(report, out), "use --overwrite, or another -o"})
 		return exitNothing
 	case err != nil:
-		printError(os.Stderr, &usageError{"the output was not written: " + err.Error() + "; " + written(report, stream), "check its place, and the space there"})
+		printError(os.Stderr, &usageError{"the output was not written: " + err.Error() + "; " + written(report, out), "check its place, and the space there"})
 		return exitNothing
 	}
 	if !quiet {
@@ -255,9 +283,9 @@ func mergeStatus(report files.Report, err error, stream, quiet bool) int {
 }
 
 // written says what there is of an output that did not become whole.
-func written(report files.Report, stream bool) string {
+func written(report files.Report, out *stream) string {
 	switch n := len(report.Files); {
-	case stream:
+	case out != nil && out.written.Load() > 0:
 		return "the output is cut off"
 	case n == 0:
 		return "there is no output"

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sshpcap/sshpcap/files"
 )
 
-// A special output is what was looked at when its name was, or nothing is written.
-func TestSpecialOutput(t *testing.T) {
+// A stream's FIFO or device is what was looked at when its name was, or nothing is written.
+func TestStreamOutput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	put := func(content string) os.FileInfo {
 		if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
@@ -23,19 +29,84 @@ func TestSpecialOutput(t *testing.T) {
 		}
 		return info
 	}
-	o := &specialOutput{path: path, found: put("")}
+	o := &stream{path: path, found: put("")}
 	for range 2 {
 		if n, err := o.Write([]byte("packets")); n != 7 || err != nil {
 			t.Fatal(n, err)
 		}
 	}
 	o.file.Close()
-	o = &specialOutput{path: path, found: put("before")}
+	o = &stream{path: path, found: put("before")}
 	put("somebody else's")
 	if n, err := o.Write([]byte("packets")); n != 0 || err == nil || !strings.Contains(err.Error(), "replaced") {
 		t.Error(n, err)
 	}
 	if content, _ := os.ReadFile(path); string(content) != "somebody else's" {
 		t.Errorf("%q", content)
+	}
+}
+
+// What is said of an output that did not become whole is true.
+func TestWritten(t *testing.T) {
+	cut, empty := new(stream), new(stream)
+	cut.written.Store(1)
+	for _, c := range []struct {
+		files []string
+		out   *stream
+		want  string
+	}{
+		{nil, nil, "there is no output"},
+		{nil, empty, "there is no output"},
+		{nil, cut, "the output is cut off"},
+		{[]string{"a"}, nil, "what there is: 1 whole file, the last one 'a'"},
+		{[]string{"a", "b"}, nil, "what there is: 2 whole files, the last one 'b'"},
+	} {
+		if got := written(files.Report{Files: c.files}, c.out); got != c.want {
+			t.Errorf("%v: %q, want %q", c.files, got, c.want)
+		}
+	}
+}
+
+// silent is somebody who takes and gives nothing, until it is released.
+type silent struct {
+	found    func() // called when that is found out
+	released chan struct{}
+}
+
+func (s *silent) Read([]byte) (int, error) { return s.Write(nil) }
+
+func (s *silent) Write([]byte) (int, error) {
+	s.found()
+	<-s.released
+	return 0, io.EOF
+}
+
+// A merge into a stream that takes nothing is given up after a signal, and no other.
+func TestMergeOrStop(t *testing.T) {
+	defer func(d time.Duration) { mergePatience = d }(mergePatience)
+	mergePatience = time.Millisecond
+	in := filepath.Join(t.TempDir(), "in")
+	head := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0}
+	if err := os.WriteFile(in, head, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	released := make(chan struct{})
+	defer close(released)
+	stopped := func(cfg files.Config, with *silent) error {
+		s := watchSignals()
+		defer s.close()
+		with.found, with.released = s.cancel, released
+		_, err := mergeOrStop(s, cfg)
+		return err
+	}
+	to := new(silent)
+	if err := stopped(files.Config{Inputs: []string{in}, Out: to}, to); !errors.Is(err, errStuck) {
+		t.Error(err)
+	}
+	// The output is a file, so that the merge ends when it is to, and not later.
+	mergePatience = time.Hour
+	from := new(silent)
+	if err := stopped(files.Config{Inputs: []string{"-"}, Stdin: from, Path: in + ".out"}, from); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
