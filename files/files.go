@@ -174,7 +174,7 @@ func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.rotates() }
 
 // sources are the inputs as they were given. Each is looked at, so that one that is no capture fails before any work.
 func (m *merging) sources() (inputs []source, err error) {
-	total, packed := int64(0), 0
+	total, known, packed := int64(0), true, 0
 	for i, name := range m.cfg.Inputs {
 		s := source{name: name, report: i}
 		if name == "-" {
@@ -182,7 +182,7 @@ func (m *merging) sources() (inputs []source, err error) {
 			if m.cfg.Stdin == nil {
 				return nil, &InputError{s.name, errors.New("there is none")}
 			}
-			total = -1
+			known = false
 			packed++
 		} else {
 			size, zstd, err := probe(name)
@@ -192,9 +192,8 @@ func (m *merging) sources() (inputs []source, err error) {
 			if zstd {
 				packed++
 			}
-			if total >= 0 {
-				total += size
-			}
+			known = known && size >= 0
+			total += size
 		}
 		inputs = append(inputs, s)
 		m.report.Inputs = append(m.report.Inputs, InputReport{Name: s.name, Sorted: true})
@@ -205,7 +204,9 @@ func (m *merging) sources() (inputs []source, err error) {
 	for i := range inputs {
 		inputs[i].window = share(packed)
 	}
-	m.cfg.Progress.Total.Store(max(total, 0))
+	if known {
+		m.cfg.Progress.Total.Store(total)
+	}
 	return inputs, nil
 }
 

@@ -246,7 +246,7 @@ func (p *prefixed) Read(b []byte) (int, error) {
 }
 
 // probe says whether a file is a capture, how large it is, and whether it is, or may be, compressed with zstd. What is no
-// regular file can be read only once.
+// regular file can be read only once: its size is -1, which is not known.
 func probe(name string) (size int64, zstd bool, err error) {
 	info, err := os.Stat(name)
 	switch {
@@ -259,7 +259,7 @@ func probe(name string) (size int64, zstd bool, err error) {
 	case info.IsDir():
 		return 0, false, errors.New("is a directory")
 	case !info.Mode().IsRegular():
-		return 0, true, nil
+		return -1, true, nil
 	}
 	o, err := source{name: name}.open(nil, 4<<10)
 	if err != nil {

@@ -30,8 +30,9 @@ func TestStopFIFO(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
+		good, progress := write(t, dir, "good", packets), new(files.Progress)
 		go func() {
-			_, err := files.Merge(ctx, files.Config{Inputs: []string{fifo}, Path: filepath.Join(dir, "out")})
+			_, err := files.Merge(ctx, files.Config{Inputs: []string{good, fifo}, Path: filepath.Join(dir, "out"), Progress: progress})
 			done <- err
 		}()
 		var writer *os.File
@@ -56,6 +57,9 @@ func TestStopFIFO(t *testing.T) {
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatal("it waits for the input")
+		}
+		if total := progress.Total.Load(); total != 0 {
+			t.Errorf("%d bytes are to be read, which nobody can know", total)
 		}
 		if !before {
 			if err := open(); err != nil && !errors.Is(err, unix.EPIPE) {
