@@ -213,6 +213,7 @@ func (f *file) removed() bool {
 // close ends the file after its first whole bytes: what follows them is the torn end of a write that failed.
 func (f *file) close(whole int64) error {
 	if f.fd == nil {
+		f.letGo()
 		return nil
 	}
 	var err error
@@ -231,6 +232,9 @@ func (f *file) close(whole int64) error {
 	}
 	return err
 }
+
+// letGo has whoever waits to read a FIFO into which nothing was written see its end.
+func (f *file) letGo() { newfile.LetGo(f.Path, f.found) }
 
 // errRemoved means that what was captured is nowhere.
 var errRemoved = errors.New("it was removed or replaced while it was being written")

@@ -438,6 +438,7 @@ func (p *pump) finish() error {
 		p.begin()
 	}
 	if p.output == nil {
+		p.run.out.letGo()
 		return p.err
 	}
 	if !p.full {

@@ -2,7 +2,6 @@ package tests
 
 import (
 	enc "encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -270,36 +269,6 @@ func TestMergeInterrupt(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
-	}
-}
-
-// Whoever reads a FIFO that is the output does not wait for ever when the merge fails before it writes.
-func TestMergeFailsIntoFIFO(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	fifo, bad := filepath.Join(dir, "fifo.pcapng"), filepath.Join(dir, "bad")
-	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.WriteFile(bad, []byte("no capture at all"), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	cat := exec.Command("cat", fifo)
-	if err := cat.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cat.Wait() }()
-	bed.WaitFor(t, patience, "cat waits", opens(t, fifo, cat.Process.Pid))
-	if code, said := mergeRun(t, "", bad, "-o", fifo); code != 2 || !strings.Contains(said, "not a capture file") {
-		t.Errorf("exit %d: %s", code, said)
-	}
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(patience):
-		t.Error("the reader waits")
-		_ = cat.Process.Kill()
-		<-ended
 	}
 }
 

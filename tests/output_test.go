@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
@@ -180,6 +182,46 @@ func TestFIFO(t *testing.T) {
 	}
 	exactly(t, copied, sight{flow, "web1:any"})
 	clean(t, patience, h)
+}
+
+// TestFIFOFails: whoever reads a FIFO that is the output does not wait for ever when nothing is written.
+func TestFIFOFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{
+		"capture": {[]string{"capture", "nobody@127.0.0.1:1"}, 1},
+		"merge":   {[]string{"merge", "/dev/null"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fifo := filepath.Join(t.TempDir(), "fifo.pcapng")
+			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cat := exec.Command("cat", fifo)
+			if err := cat.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cat.Wait() }()
+			bed.WaitFor(t, patience, "cat waits", opens(t, fifo, cat.Process.Pid))
+			cmd := exec.Command(binary, append(c.args, "-o", fifo)...)
+			if said, _ := cmd.CombinedOutput(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != c.code {
+				t.Errorf("%v: %s", cmd.ProcessState, said)
+			}
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(patience):
+				t.Error("the reader waits")
+				_ = cat.Process.Kill()
+				<-ended
+			}
+		})
+	}
 }
 
 // TestReportUnwritable: a report that cannot be written is an error, and the capture is kept.

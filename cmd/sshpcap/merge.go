@@ -66,7 +66,9 @@ func runMerge(c *cli.Context, signals *signals) error {
 	report, err := mergeOrStop(signals, cfg)
 	show.end()
 	out, _ := cfg.Out.(*stream)
-	out.release()
+	if out != nil && !out.begun.Load() {
+		newfile.LetGo(out.path, out.found)
+	}
 	return exit(mergeStatus(report, err, out, c.Bool("quiet")))
 }
 
@@ -205,10 +207,11 @@ func checkMergeOutput(cfg *files.Config) error {
 // stream is an output that no file is made of. A FIFO or device is opened when there is something to be written, which waits
 // for a FIFO's reader.
 type stream struct {
-	path    string
-	found   fs.FileInfo // at path, when it was looked at
-	file    *os.File    // closed by the end of the process
-	written atomic.Int64
+	path  string
+	found fs.FileInfo // at path, when it was looked at
+	file  *os.File    // closed by the end of the process
+	n     int64       // bytes written
+	begun atomic.Bool // some were, or are being
 }
 
 func (s *stream) Write(p []byte) (int, error) {
@@ -217,8 +220,10 @@ func (s *stream) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	s.begun.Store(true)
 	n, err := s.file.Write(p)
-	s.written.Add(int64(n))
+	s.n += int64(n)
+	s.begun.Store(s.n > 0)
 	return n, err
 }
 
@@ -233,16 +238,6 @@ func (s *stream) open() error {
 	}
 	s.file = file
 	return nil
-}
-
-// release has the reader of a FIFO into which nothing was written go on: it may wait for somebody who opens it.
-func (s *stream) release() {
-	if s == nil || s.found == nil || s.found.Mode()&fs.ModeNamedPipe == 0 || s.written.Load() > 0 {
-		return
-	}
-	if file, err := os.OpenFile(s.path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-		file.Close()
-	}
 }
 
 // mergeStatus says what came of a merge, to a stream unless that is nil, and returns the exit status.
@@ -285,7 +280,7 @@ func mergeStatus(report files.Report, err error, out *stream, quiet bool) int {
 // written says what there is of an output that did not become whole.
 func written(report files.Report, out *stream) string {
 	switch n := len(report.Files); {
-	case out != nil && out.written.Load() > 0:
+	case out != nil && out.begun.Load():
 		return "the output is cut off"
 	case n == 0:
 		return "there is no output"

@@ -49,7 +49,7 @@ func TestStreamOutput(t *testing.T) {
 // What is said of an output that did not become whole is true.
 func TestWritten(t *testing.T) {
 	cut, empty := new(stream), new(stream)
-	cut.written.Store(1)
+	cut.begun.Store(true)
 	for _, c := range []struct {
 		files []string
 		out   *stream
