@@ -145,13 +145,8 @@ func (f *file) openFound() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info, err := fd.Stat(); err != nil || !os.SameFile(info, f.found) {
-		return nil, errors.Join(err, errReplaced, fd.Close())
-	}
-	return fd, nil
+	return newfile.Found(fd, f.found)
 }
-
-var errReplaced = errors.New("it was replaced meanwhile")
 
 // stopWaiting ends the waiting for somebody who reads a FIFO.
 func (f *file) stopWaiting() { close(f.stopping) }
@@ -213,7 +208,6 @@ func (f *file) removed() bool {
 // close ends the file after its first whole bytes: what follows them is the torn end of a write that failed.
 func (f *file) close(whole int64) error {
 	if f.fd == nil {
-		f.letGo()
 		return nil
 	}
 	var err error
@@ -233,8 +227,12 @@ func (f *file) close(whole int64) error {
 	return err
 }
 
-// letGo has whoever waits to read a FIFO into which nothing was written see its end.
-func (f *file) letGo() { newfile.LetGo(f.Path, f.found) }
+// letGo has whoever waits to read a FIFO see its end if nothing was written.
+func (f *file) letGo() {
+	if f.fd == nil {
+		newfile.LetGo(f.Path, f.found)
+	}
+}
 
 // errRemoved means that what was captured is nowhere.
 var errRemoved = errors.New("it was removed or replaced while it was being written")

@@ -438,7 +438,6 @@ func (p *pump) finish() error {
 		p.begin()
 	}
 	if p.output == nil {
-		p.run.out.letGo()
 		return p.err
 	}
 	if !p.full {

@@ -144,6 +144,7 @@ func (r *run) run(ctx context.Context) (Report, error) {
 	defer context.AfterFunc(r.active, r.out.stopWaiting)()
 	p := newPump(r)
 	err := p.work()
+	r.out.letGo()
 	r.stop(EndAll)
 	r.cut()
 	watching.Wait()

@@ -178,7 +178,7 @@ func (m *merging) sources() (inputs []source, err error) {
 	for i, name := range m.cfg.Inputs {
 		s := source{name: name, report: i}
 		if name == "-" {
-			s.name, s.from = "standard input", m.cfg.Stdin
+			s.name, s.from, s.late = "standard input", m.cfg.Stdin, !isRegular(m.cfg.Stdin)
 			if m.cfg.Stdin == nil {
 				return nil, &InputError{s.name, errors.New("there is none")}
 			}
@@ -192,7 +192,8 @@ func (m *merging) sources() (inputs []source, err error) {
 			if zstd {
 				packed++
 			}
-			known = known && size >= 0
+			s.late = size < 0
+			known = known && !s.late
 			total += size
 		}
 		inputs = append(inputs, s)

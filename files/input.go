@@ -20,6 +20,7 @@ import (
 type source struct {
 	name   string
 	from   io.Reader // nil: the file of that name
+	late   bool      // opening and reading it may take as long as somebody likes: it is no regular file
 	report int       // which InputReport is about it; -1 = none
 	window uint64    // most memory for undoing zstd; 0 = maxWindow
 }
@@ -59,6 +60,7 @@ type chunk struct {
 	release func()
 
 	taken   int   // packets that are in a round
+	within  int   // of the others those up to the next round's bound, about
 	newest  int64 // time in it, and before it
 	ordered bool  // its packets are, and are not before those of the input's earlier chunks
 	refs    atomic.Int32
@@ -130,15 +132,6 @@ func (s source) open(read *atomic.Int64, size int) (*opened, error) {
 	closeDecoder := o.close
 	o.close = func() { closeDecoder(); closeFile() }
 	return o, nil
-}
-
-// mayWait says whether opening and reading a source may take as long as somebody likes: it is no regular file.
-func (s source) mayWait() bool {
-	if s.from != nil {
-		return !isRegular(s.from)
-	}
-	info, err := os.Stat(s.name)
-	return err == nil && !info.Mode().IsRegular()
 }
 
 func isRegular(r io.Reader) bool {

@@ -95,7 +95,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 		}
 		g.allQuick = false
 		in.chunks = make(chan *chunk, 1)
-		if in.mayWait() {
+		if in.late {
 			go in.read(ctx) // which ends, if need be, when what it waits for comes
 		} else {
 			reading.Go(func() { in.read(ctx) })

@@ -132,10 +132,7 @@ func (m *merging) areSorted(ctx context.Context, inputs []source) (bool, error) 
 		return true, nil // one of ours
 	}
 	for _, s := range inputs {
-		if s.from != nil {
-			return false, nil
-		}
-		if info, err := os.Stat(s.name); err != nil || !info.Mode().IsRegular() {
+		if s.from != nil || s.late {
 			return false, nil
 		}
 	}

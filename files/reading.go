@@ -24,16 +24,14 @@ type input struct {
 	damage  *Damage
 
 	disordered bool
-
-	within int // packets of the first chunk in the queue that are up to the round's bound, about
 }
 
 // start opens an input. That of a pipe waits for whoever writes to it, or until ctx ends.
 func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err error) {
-	if !in.mayWait() {
-		in.opened, err = in.open(read, size)
-	} else {
+	if in.late {
 		in.opened, err = in.openLate(ctx, read, size)
+	} else {
+		in.opened, err = in.open(read, size)
 	}
 	if err != nil {
 		return &InputError{in.name, err}
@@ -42,7 +40,7 @@ func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err e
 	return nil
 }
 
-// openLate opens a source that may take its time. It does not wait for it beyond the end of ctx.
+// openLate opens a source that is late. It does not wait for it beyond the end of ctx.
 func (s source) openLate(ctx context.Context, read *atomic.Int64, size int) (*opened, error) {
 	type result struct {
 		opened *opened
@@ -132,12 +130,12 @@ func (in *input) estimate(limit int64) {
 	c := in.queue[0]
 	records := c.batch.Records[c.taken:]
 	first, last := records[0].Time, records[len(records)-1].Time
-	in.within = len(records)
+	c.within = len(records)
 	if limit < last {
-		in.within = int(float64(limit-first) / float64(last-first) * float64(len(records)))
-		in.within = max(min(in.within, len(records)-1), 0)
-		if records[in.within].Time <= limit {
-			in.within++
+		c.within = int(float64(limit-first) / float64(last-first) * float64(len(records)))
+		c.within = max(min(c.within, len(records)-1), 0)
+		if records[c.within].Time <= limit {
+			c.within++
 		}
 	}
 }
@@ -154,11 +152,7 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 		c := in.queue[n]
 		from, to := c.taken, len(c.batch.Records)
 		if c.newest > limit {
-			within := 0
-			if n == 0 {
-				within = in.within
-			}
-			to = from + c.upTo(c.batch.Records[from:], limit, within)
+			to = from + c.upTo(c.batch.Records[from:], limit)
 		}
 		if to == from {
 			break
@@ -177,8 +171,8 @@ func (in *input) cut(r *round, number int, bound head, before int64) {
 // near is how far from an estimate is looked first.
 const near = 8
 
-// upTo is how many of the records are to be before those later than limit: about so many as it is given.
-func (c *chunk) upTo(records []merge.Record, limit int64, about int) (n int) {
+// upTo is how many of the records are to be before those later than limit.
+func (c *chunk) upTo(records []merge.Record, limit int64) (n int) {
 	if !c.ordered {
 		for n < len(records) && records[n].Time <= limit {
 			n++
@@ -186,10 +180,10 @@ func (c *chunk) upTo(records []merge.Record, limit int64, about int) (n int) {
 		return n
 	}
 	size := len(records)
-	if high := about + near; high < size && records[high].Time > limit {
+	if high := c.within + near; high < size && records[high].Time > limit {
 		size = high
 	}
-	if low := about - near; low > 0 && records[low-1].Time <= limit {
+	if low := c.within - near; low > 0 && records[low-1].Time <= limit {
 		n, size = low, size-low
 	}
 	for size > 0 {

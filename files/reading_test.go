@@ -71,14 +71,15 @@ func TestUpTo(t *testing.T) {
 		}
 		c := &chunk{ordered: ordered, batch: &merge.Batch{Records: records}}
 		for about := range len(records) + 1 {
-			if n := c.upTo(records, limit, about); n != want {
+			c.within = about
+			if n := c.upTo(records, limit); n != want {
 				t.Fatalf("%v up to %d, with an estimate of %d: %d, want %d", records, limit, about, n, want)
 			}
 		}
 		in := &input{queue: []*chunk{c}}
 		in.estimate(limit)
-		if in.within < 0 || in.within > len(records) {
-			t.Fatalf("%v up to %d: the estimate is %d", records, limit, in.within)
+		if c.within < 0 || c.within > len(records) {
+			t.Fatalf("%v up to %d: the estimate is %d", records, limit, c.within)
 		}
 	}
 }

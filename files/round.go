@@ -198,8 +198,11 @@ func (r *round) release() {
 	r.framed, r.packets, r.bytes = r.framed[:0], 0, 0
 }
 
-// drop gives back what the packets were in.
+// drop gives back what the packets were in, unless it has.
 func (r *round) drop() {
+	if len(r.parts) == 0 {
+		return
+	}
 	for i, parts := range r.inputs {
 		for j := range parts {
 			parts[j].chunk.drop()

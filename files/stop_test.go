@@ -59,18 +59,24 @@ func TestStopSilent(t *testing.T) {
 			}()
 			<-in.stalls
 			stop()
-			select {
-			case err := <-done:
-				if !errors.Is(err, context.Canceled) {
-					t.Error(err)
-				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("it waits for the input")
-			}
+			wantCanceled(t, done)
 			if left, _ := os.ReadDir(dir); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// wantCanceled waits for a merge that was told to stop.
+func wantCanceled(t *testing.T, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for the input")
 	}
 }
 

@@ -50,14 +50,7 @@ func TestStopFIFO(t *testing.T) {
 			}
 		}
 		stop()
-		select {
-		case err := <-done:
-			if !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("it waits for the input")
-		}
+		wantCanceled(t, done)
 		if total := progress.Total.Load(); total != 0 {
 			t.Errorf("%d bytes are to be read, which nobody can know", total)
 		}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -230,28 +229,17 @@ func toldAlready(err error) bool {
 
 // captureOrCut runs the capture. After a second signal it waits only a moment for it: whoever reads the output may have
 // stopped doing so. The report is empty then.
-func (s *session) captureOrCut() (report capture.Report, err error) {
-	done := make(chan struct{}) // closed when the capture has ended
+func (s *session) captureOrCut() (capture.Report, error) {
 	limitMemory(s.cfg.Buffer, len(s.cfg.Instances))
 	s.connected = growAtOnce(len(s.cfg.Instances))
-	go func() {
-		defer close(done)
+	report, err := untilStuck(s.signals.cut, func() (capture.Report, error) {
 		defer s.connected()
-		report, err = capture.Run(s.signals.ctx, s.cfg)
-	}()
-	select {
-	case <-done:
-		return report, err
-	case <-s.signals.cut:
+		return capture.Run(s.signals.ctx, s.cfg)
+	})
+	if errors.Is(err, errStuck) {
+		err = nil
 	}
-	patience := time.NewTimer(2 * time.Second)
-	defer patience.Stop()
-	select {
-	case <-done:
-		return report, err
-	case <-patience.C:
-		return capture.Report{}, nil
-	}
+	return report, err
 }
 
 // tell prints an event.

@@ -72,41 +72,14 @@ func runMerge(c *cli.Context, signals *signals) error {
 	return exit(mergeStatus(report, err, out, c.Bool("quiet")))
 }
 
-// mergePatience is how long a merge that is to stop may take to do so, where that is not up to itself. Only a test sets it.
-var mergePatience = 2 * time.Second
-
-// errStuck means that a merge did not end when it was to.
-var errStuck = errors.New("the merge does not end")
-
 // mergeOrStop merges. After a signal it waits only a moment for a merge into a stream: whoever reads it may have stopped
 // doing so. A file takes what it is given; only after a second signal it is waited for but a moment, too.
 func mergeOrStop(signals *signals, cfg files.Config) (files.Report, error) {
-	type result struct {
-		report files.Report
-		err    error
-	}
-	results := make(chan result, 1)
-	go func() {
-		report, err := files.Merge(signals.ctx, cfg)
-		results <- result{report, err}
-	}()
 	var stop <-chan struct{} = signals.cut
 	if cfg.Out != nil {
 		stop = signals.ctx.Done()
 	}
-	select {
-	case r := <-results:
-		return r.report, r.err
-	case <-stop:
-	}
-	patience := time.NewTimer(mergePatience)
-	defer patience.Stop()
-	select {
-	case r := <-results:
-		return r.report, r.err
-	case <-patience.C:
-		return files.Report{}, errStuck
-	}
+	return untilStuck(stop, func() (files.Report, error) { return files.Merge(signals.ctx, cfg) })
 }
 
 // mergeConfig makes a merge's configuration of flags and arguments.
@@ -210,8 +183,7 @@ type stream struct {
 	path  string
 	found fs.FileInfo // at path, when it was looked at
 	file  *os.File    // closed by the end of the process
-	n     int64       // bytes written
-	begun atomic.Bool // some were, or are being
+	begun atomic.Bool // some bytes are written, or being written
 }
 
 func (s *stream) Write(p []byte) (int, error) {
@@ -220,10 +192,9 @@ func (s *stream) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	s.begun.Store(true)
+	before := s.begun.Swap(true)
 	n, err := s.file.Write(p)
-	s.n += int64(n)
-	s.begun.Store(s.n > 0)
+	s.begun.Store(before || n > 0)
 	return n, err
 }
 
@@ -232,11 +203,9 @@ func (s *stream) open() error {
 	if err != nil {
 		return err
 	}
-	if info, err := file.Stat(); err != nil || !os.SameFile(info, s.found) {
-		file.Close()
-		return fmt.Errorf("%s was replaced meanwhile", s.path)
+	if s.file, err = newfile.Found(file, s.found); err != nil {
+		return &os.PathError{Op: "open", Path: s.path, Err: err}
 	}
-	s.file = file
 	return nil
 }
 

@@ -83,8 +83,8 @@ func (s *silent) Write([]byte) (int, error) {
 
 // A merge into a stream that takes nothing is given up after a signal, and no other.
 func TestMergeOrStop(t *testing.T) {
-	defer func(d time.Duration) { mergePatience = d }(mergePatience)
-	mergePatience = time.Millisecond
+	defer func(d time.Duration) { stuckPatience = d }(stuckPatience)
+	stuckPatience = time.Millisecond
 	in := filepath.Join(t.TempDir(), "in")
 	head := []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0}
 	if err := os.WriteFile(in, head, 0o600); err != nil {
@@ -104,7 +104,7 @@ func TestMergeOrStop(t *testing.T) {
 		t.Error(err)
 	}
 	// The output is a file, so that the merge ends when it is to, and not later.
-	mergePatience = time.Hour
+	stuckPatience = time.Hour
 	from := new(silent)
 	if err := stopped(files.Config{Inputs: []string{"-"}, Stdin: from, Path: in + ".out"}, from); !errors.Is(err, context.Canceled) {
 		t.Error(err)

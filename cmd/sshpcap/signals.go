@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // signals turns the first signal to end into the end of ctx, and the second into a closed cut.
@@ -62,5 +64,35 @@ func (s *signals) isCut() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// stuckPatience is how long what is to end may take to do so, where that is not up to itself. Only a test sets it.
+var stuckPatience = 2 * time.Second
+
+// errStuck means that something did not end when it was to.
+var errStuck = errors.New("it does not end")
+
+// untilStuck waits for work to end, but once stop is closed only a moment: whoever reads an output may have stopped doing so.
+func untilStuck[T any](stop <-chan struct{}, work func() (T, error)) (T, error) {
+	type result struct {
+		of  T
+		err error
+	}
+	results := make(chan result, 1)
+	go func() {
+		of, err := work()
+		results <- result{of, err}
+	}()
+	var patience <-chan time.Time
+	for {
+		select {
+		case r := <-results:
+			return r.of, r.err
+		case <-stop:
+			stop, patience = nil, time.After(stuckPatience)
+		case <-patience:
+			return result{}.of, errStuck
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package newfile
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -16,3 +17,14 @@ func LetGo(path string, found fs.FileInfo) {
 		fd.Close()
 	}
 }
+
+// Found returns an open pipe or device if it is what was found at its path, and else closes it: something has taken its
+// place.
+func Found(fd *os.File, found fs.FileInfo) (*os.File, error) {
+	if info, err := fd.Stat(); err != nil || !os.SameFile(info, found) {
+		return nil, errors.Join(err, errReplaced, fd.Close())
+	}
+	return fd, nil
+}
+
+var errReplaced = errors.New("it was replaced meanwhile")
