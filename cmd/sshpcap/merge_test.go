@@ -36,9 +36,12 @@ func TestStreamOutput(t *testing.T) {
 		}
 	}
 	o.file.Close()
+	if n, err := o.Write([]byte("packets")); n != 0 || err == nil || !o.begun.Load() {
+		t.Error(n, err, "and nothing was written")
+	}
 	o = &stream{path: path, found: put("before")}
 	put("somebody else's")
-	if n, err := o.Write([]byte("packets")); n != 0 || err == nil || !strings.Contains(err.Error(), "replaced") {
+	if n, err := o.Write([]byte("packets")); n != 0 || err == nil || !strings.Contains(err.Error(), "replaced") || o.begun.Load() {
 		t.Error(n, err)
 	}
 	if content, _ := os.ReadFile(path); string(content) != "somebody else's" {
