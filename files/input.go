@@ -114,8 +114,13 @@ type opened struct {
 	close  func()
 }
 
+// readSizes are how much is read of an input at once, if it is quick and if not. The first read of one that is quick differs
+// from those of others: else what was read of all of them would come to its end at about the same time, again and again,
+// and rounds be as large as all of it and as small as nothing.
+type readSizes struct{ quick, first, other int }
+
 // open opens an input and finds out, by its first bytes, what it is.
-func (s source) open(read *atomic.Int64, size int) (*opened, error) {
+func (s source) open(read *atomic.Int64, size readSizes) (*opened, error) {
 	raw, closeFile := s.from, func() {}
 	if raw == nil {
 		f, err := os.Open(s.name)
@@ -164,7 +169,7 @@ var (
 )
 
 // decode finds out what r is.
-func (s source) decode(r io.Reader, size int, regular bool) (*opened, error) {
+func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, error) {
 	head, r, err := peek(r)
 	if err != nil {
 		return nil, err
@@ -195,13 +200,13 @@ func (s source) decode(r io.Reader, size int, regular bool) (*opened, error) {
 		}
 	}
 	if bytes.Equal(head, pcapngMagic) {
-		o.format, o.decoder = "pcapng"+suffix, newPcapng(s.name, r, size)
+		o.format, o.decoder = "pcapng"+suffix, newPcapng(s.name, r, size.other)
 		return o, nil
 	}
 	o.format, o.quick = "pcap"+suffix, suffix == "" && regular
-	reader := merge.NewReader(&limited{r, size})
+	reader := merge.NewReader(&limited{r, size.other})
 	if o.quick {
-		reader = merge.NewReaderSize(r, min(size, quickRead))
+		reader = merge.NewReaderSize(&beginning{r, size.first}, size.quick)
 	}
 	if o.decoder, err = newPcap(s.name, reader); err != nil {
 		o.close()
@@ -254,7 +259,7 @@ func probe(name string) (size int64, zstd bool, err error) {
 	case !info.Mode().IsRegular():
 		return -1, true, nil
 	}
-	o, err := source{name: name}.open(nil, 4<<10)
+	o, err := source{name: name}.open(nil, readSizes{4 << 10, 4 << 10, 4 << 10})
 	if err != nil {
 		var path *os.PathError
 		if errors.As(err, &path) {
@@ -283,6 +288,21 @@ type limited struct {
 }
 
 func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
+
+// beginning gives no more at once than is left of a stream's first bytes, so many, until they have been read.
+type beginning struct {
+	r    io.Reader
+	left int
+}
+
+func (b *beginning) Read(p []byte) (int, error) {
+	if b.left > 0 {
+		p = p[:min(len(p), b.left)]
+	}
+	n, err := b.r.Read(p)
+	b.left -= n
+	return n, err
+}
 
 func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
 	d := &pcapDecoder{name: name, reader: reader, off: 24}

@@ -27,7 +27,7 @@ type input struct {
 }
 
 // start opens an input. That of a pipe waits for whoever writes to it, or until ctx ends.
-func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err error) {
+func (in *input) start(ctx context.Context, read *atomic.Int64, size readSizes) (err error) {
 	if in.late {
 		in.opened, err = in.openLate(ctx, read, size)
 	} else {
@@ -41,7 +41,7 @@ func (in *input) start(ctx context.Context, read *atomic.Int64, size int) (err e
 }
 
 // openLate opens a source that is late. It does not wait for it beyond the end of ctx.
-func (s source) openLate(ctx context.Context, read *atomic.Int64, size int) (*opened, error) {
+func (s source) openLate(ctx context.Context, read *atomic.Int64, size readSizes) (*opened, error) {
 	type result struct {
 		opened *opened
 		err    error
@@ -204,7 +204,7 @@ func (c *chunk) optionsFrom(record int) []packetOptions {
 
 // isSorted reads an input that is looked at only.
 func isSorted(ctx context.Context, s source) (bool, error) {
-	o, err := s.open(nil, largeRead)
+	o, err := s.open(nil, readSizes{readSize(1), readSize(1), largeRead})
 	if err != nil {
 		return false, &InputError{s.name, err}
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -94,5 +96,31 @@ func TestRewriteStops(t *testing.T) {
 	var to bytes.Buffer
 	if err := s.rewrite(ctx, bytes.NewReader(make([]byte, 2<<20)), &to, t.TempDir()); !errors.Is(err, context.Canceled) || to.Len() > 0 {
 		t.Errorf("%d bytes, %v", to.Len(), err)
+	}
+}
+
+// The first bytes come by themselves, those behind them as they come; what was read before is no part of it.
+func TestBeginning(t *testing.T) {
+	for _, first := range []int{0, 1, 7, 100} {
+		b := &beginning{strings.NewReader("0123456789"), first}
+		p := make([]byte, 20)
+		var reads []int
+		for {
+			n, err := b.Read(p)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			reads = append(reads, n)
+		}
+		want := []int{first, 10 - first}
+		if first == 0 || first == 100 {
+			want = []int{10}
+		}
+		if !slices.Equal(reads, want) {
+			t.Errorf("first %d: reads %d, want %d", first, reads, want)
+		}
 	}
 }

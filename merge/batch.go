@@ -74,7 +74,7 @@ type arena struct {
 
 // arenaSizes: small for a stream that trickles, so that 1,024 of them are 4 MiB, and the largest has room for one
 // record of any size.
-var arenaSizes = [...]int{4 << 10, 16 << 10, 64 << 10, MaxRecord + 8<<10}
+var arenaSizes = [...]int{4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, MaxRecord + 8<<10}
 
 var arenas [len(arenaSizes)]sync.Pool
 

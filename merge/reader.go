@@ -52,7 +52,7 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{r: r, need: fileHeader}
 }
 
-// NewReaderSize returns a Reader that reads so many bytes at once, or a little more, from the first time on, whatever
+// NewReaderSize returns a Reader that asks for so many bytes at once, or a little more, from the first time on, whatever
 // a read gives. It suits files.
 func NewReaderSize(r io.Reader, size int) *Reader {
 	return &Reader{r: r, need: fileHeader, size: max(size, fileHeader)}
@@ -160,9 +160,9 @@ func (r *Reader) makeRoom() {
 		r.arena = newArena(max(r.need, r.size))
 		return
 	}
-	size := len(r.arena.buf)
+	size := len(r.arena.buf) // which a file's bytes are read into once: so reads end where they are to
 	fits := r.start+r.need <= size
-	if fits && r.end < size && (r.start == 0 || size-r.end >= max(size/16, r.mean())) {
+	if fits && r.end < size && (r.start == 0 || r.size == 0 && size-r.end >= max(size/16, r.mean())) {
 		return
 	}
 	r.moveOn()
