@@ -13,10 +13,12 @@ import (
 
 // merger merges inputs into a sink, in rounds (see round). Several workers do all of the work, each with rounds of its own
 // from their reading to their writing, so that what a processor has in its caches is what it goes on with. One worker
-// gathers a round while others merge theirs and one writes. Who cannot write yet begins another round.
+// gathers a round while others merge theirs and one writes. Who cannot write yet begins another round; who cannot do that
+// either writes what another one has merged, but not with few inputs: gathering these takes less time than that.
 type merger struct {
 	inputs   []*input
 	allQuick bool // none of them has a goroutine of its own
+	helps    bool // a worker that would wait writes for others
 	sink     *sink
 	packets  *atomic.Int64 // written: the progress
 
@@ -29,15 +31,16 @@ type merger struct {
 	gathering bool          // somebody gathers a round
 	ended     bool          // there are no more
 	gathered  int           // rounds, which have numbers from 0 on
+	merged    []*round      // of these, and nobody writes them yet
 	written   int           // of these
 
 	failed atomic.Pointer[error]
 }
 
-// worker has rounds that are merged and not written, and memory for more.
+// worker has memory for rounds.
 type worker struct {
 	*merger
-	merged, spare []*round
+	spare []*round
 }
 
 // How much is read at once from an input that has a goroutine of its own.
@@ -94,7 +97,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	g := &merger{allQuick: true, sink: s, packets: &m.cfg.Progress.Packets}
+	g := &merger{allQuick: true, helps: len(sources) > fewInputs, sink: s, packets: &m.cfg.Progress.Packets}
 	g.changed.L = &g.mu
 	size := readSizes{quick: readSize(len(sources)), other: largeRead}
 	if len(sources) > fewInputs {
@@ -154,7 +157,7 @@ func (g *merger) run(ctx context.Context, w io.Writer) error {
 	for range min(runtime.GOMAXPROCS(0), mostWorkers) {
 		w := &worker{merger: g}
 		for range mostRounds {
-			w.spare = append(w.spare, &round{inputs: make([][]part, len(g.inputs))})
+			w.spare = append(w.spare, &round{owner: w, inputs: make([][]part, len(g.inputs))})
 		}
 		workers.Go(func() { w.work(ctx) })
 	}
@@ -170,12 +173,14 @@ func (w *worker) work(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		switch {
-		case w.hasTurn():
-			w.write()
+		switch next := w.next(); {
+		case next != nil && next.owner == w:
+			w.write(next)
 		case !w.ended && !w.gathering && len(w.spare) > 0:
 			w.begin(ctx)
-		case w.ended && len(w.merged) == 0:
+		case next != nil && w.helps:
+			w.write(next)
+		case w.ended && w.written == w.gathered:
 			return
 		default:
 			w.wait()
@@ -227,12 +232,19 @@ func (w *worker) begin(ctx context.Context) {
 	w.merged = append(w.merged, r)
 }
 
-// hasTurn says whether all rounds before the worker's first one are written. It is called with mu.
-func (w *worker) hasTurn() bool { return len(w.merged) > 0 && w.merged[0].number == w.written }
+// next returns the round that is to be written next, if it can be. It is called with mu.
+func (g *merger) next() *round {
+	for _, r := range g.merged {
+		if r.number == g.written {
+			return r
+		}
+	}
+	return nil
+}
 
-// write writes the worker's first round. It is called with mu, and is without meanwhile.
-func (w *worker) write() {
-	r := w.merged[0]
+// write writes the next round. It is called with mu, and is without meanwhile.
+func (w *worker) write(r *round) {
+	w.merged = slices.DeleteFunc(w.merged, func(m *round) bool { return m == r })
 	w.mu.Unlock()
 	if w.failed.Load() == nil {
 		w.fail(w.sink.take(r))
@@ -240,8 +252,7 @@ func (w *worker) write() {
 	}
 	r.release()
 	w.mu.Lock()
-	w.merged = slices.Delete(w.merged, 0, 1)
-	w.spare = append(w.spare, r)
+	r.owner.spare = append(r.owner.spare, r)
 	w.written++
 	w.tell()
 }
@@ -251,8 +262,8 @@ func (w *worker) writeAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.written < w.gathered {
-		if w.hasTurn() {
-			w.write()
+		if next := w.next(); next != nil {
+			w.write(next)
 		} else {
 			w.wait()
 		}

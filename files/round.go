@@ -11,6 +11,7 @@ import (
 // output.
 type round struct {
 	number  int
+	owner   *worker  // whose memory it is
 	parts   [][]part // of each input that has packets in it, in their order
 	inputs  [][]part // memory of these
 	packets int
