@@ -164,7 +164,7 @@ func mergeBatches(b *testing.B, batches [][]*Batch, sink Sink) {
 
 // Many sources that give a packet at a time, as a live capture of quiet hosts does.
 func BenchmarkMergerTrickle(b *testing.B) {
-	for _, k := range []int{16, 1024} {
+	for _, k := range []int{2, 16, 128, 1024} {
 		b.Run(fmt.Sprint(k), func(b *testing.B) {
 			m := NewMerger(MergerConfig{Window: DefaultWindow, Lag: DefaultLag, Settle: DefaultSettle})
 			now := start
@@ -188,6 +188,7 @@ func BenchmarkMergerTrickle(b *testing.B) {
 				if err := m.Advance(now, nowhere{}); err != nil {
 					b.Fatal(err)
 				}
+				m.Wake(now)
 				n++
 			}
 		})

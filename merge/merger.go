@@ -41,8 +41,7 @@ type MergerConfig struct {
 type Merger struct {
 	config  MergerConfig
 	sources []*source
-	open    []progress
-	holder  *source // an open source that held the watermark down when last looked at
+	horizon horizon
 	lanes   []*lane // by leaf
 	tree    tournament
 	left    int64 // the highest time that has left
@@ -60,23 +59,23 @@ func NewMerger(c MergerConfig) *Merger {
 	}
 	c.Lag = time.Duration(clampOffset(c.Lag))
 	m := &Merger{config: c, left: math.MinInt64}
+	m.horizon.config = &m.config
 	m.tree.earlier = func(a, b int32) bool { return m.lanes[a].head.seq < m.lanes[b].head.seq }
 	return m
 }
 
 // Open adds a source, at any time. Its clock is offset ahead of ours.
 func (m *Merger) Open(offset time.Duration, now time.Time) SourceID {
-	m.tick(now)
-	s := &source{id: SourceID(len(m.sources)), slot: len(m.open)}
+	s := &source{id: SourceID(len(m.sources))}
 	m.sources = append(m.sources, s)
-	m.open = append(m.open, progress{settled: math.MinInt64, newest: math.MinInt64, at: math.MinInt64, offset: clampOffset(offset), id: s.id, source: s})
+	s.slot = m.horizon.open(s, clampOffset(offset), m.tick(now))
 	return s.id
 }
 
 // SetOffset says how far the source's clock is ahead of ours from now on.
 func (m *Merger) SetOffset(id SourceID, offset time.Duration) {
 	if s := m.sources[id]; s.slot >= 0 {
-		m.open[s.slot].offset = clampOffset(offset)
+		m.horizon.setOffset(s.slot, clampOffset(offset), m.now)
 	}
 }
 
@@ -94,7 +93,7 @@ func (m *Merger) Push(id SourceID, b *Batch, now time.Time) {
 	b.seq, b.pos = m.seq, 0
 	s.stats.Pushed += int64(len(b.Records))
 	if s.slot >= 0 {
-		m.open[s.slot].see(b.Records[len(b.Records)-1].Time, t, int64(m.config.Settle))
+		m.horizon.see(s.slot, b.Records[len(b.Records)-1].Time, t)
 	}
 	m.charge(b)
 	l := s.lane(b.Records[0].Time)
@@ -112,14 +111,8 @@ func (m *Merger) Close(id SourceID) {
 	if s.slot < 0 {
 		return
 	}
-	end := len(m.open) - 1
-	m.open[s.slot] = m.open[end]
-	m.open[s.slot].source.slot = s.slot
-	m.open[end] = progress{}
-	m.open, s.slot = m.open[:end], -1
-	if m.holder == s {
-		m.holder = nil
-	}
+	m.horizon.close(s.slot)
+	s.slot = -1
 	m.retire(s)
 }
 
@@ -127,7 +120,7 @@ func (m *Merger) Close(id SourceID) {
 // error of the sink and returns it; what the sink did not write waits on.
 func (m *Merger) Advance(now time.Time, s Sink) error {
 	t := m.tick(now)
-	for w, ok := m.watermark(t); ok; w, ok = m.watermark(t) {
+	for w, ok := m.horizon.reached(m.next(), t); ok; w, ok = m.horizon.reached(m.next(), t) {
 		if err := m.emit(w, s); err != nil {
 			return err
 		}
@@ -145,20 +138,14 @@ func (m *Merger) Drain(s Sink) error {
 	return m.emit(last, s)
 }
 
-// Wake returns the next time, at or after now, at which Advance could give the sink something though nothing is
-// pushed; false when nothing waits.
+// Wake returns a time, at or after now, before which Advance gives the sink nothing if nothing is pushed, closed or set;
+// false when nothing waits. Advance may find then that something else holds back what waits, and Wake give a later one.
 func (m *Merger) Wake(now time.Time) (time.Time, bool) {
 	t, next := m.tick(now), m.next()
 	if next.time == never {
 		return time.Time{}, false
 	}
-	when := t
-	for before := int64(math.MinInt64); before != when; { // again: one that is there may lag a moment later
-		before = when
-		for i := range m.open {
-			when = max(when, m.open[i].reaches(next, when, &m.config))
-		}
-	}
+	when := m.horizon.wake(next, t)
 	return m.base.Add(time.Duration(when - m.base.UnixNano())), true
 }
 
@@ -181,47 +168,6 @@ func (m *Merger) tick(now time.Time) int64 {
 func (m *Merger) next() mark {
 	top := m.tree.top()
 	return mark{top.key, SourceID(top.source)}
-}
-
-// watermark returns a place up to which records may leave; false when none can. It is the watermark as far as sources
-// were let settle, which are just those that would hold the next record back: once what it returns has left, ask again.
-func (m *Merger) watermark(now int64) (mark, bool) {
-	next, floor := m.next(), max(addTime(now, -int64(m.config.Window)), -maxOffset)
-	if next.time == never || m.holder != nil && m.holds(m.holder.slot, next, now, floor) {
-		return mark{}, false // mostly it is the same source, and one look tells
-	}
-	w, least, lag := last, -1, int64(m.config.Lag)
-	for i := range m.open {
-		p := &m.open[i]
-		if p.settled > w.time {
-			continue // the most
-		}
-		r := p.reached(floor, lag)
-		if r.before(next) {
-			if m.holds(i, next, now, floor) {
-				m.holder = p.source
-				return mark{}, false
-			}
-			r = p.reached(floor, lag)
-		}
-		if r.before(w) {
-			w, least = r, i
-		}
-	}
-	if m.holder = nil; least >= 0 {
-		m.holder = m.open[least].source
-	}
-	return w, true
-}
-
-// holds tells whether an open source holds the next record back.
-func (m *Merger) holds(slot int, next mark, now, floor int64) bool {
-	p, lag := &m.open[slot], int64(m.config.Lag)
-	if !p.reached(floor, lag).before(next) {
-		return false
-	}
-	p.settle(now, int64(m.config.Settle))
-	return p.reached(floor, lag).before(next)
 }
 
 // emit gives the sink everything up to limit.

@@ -151,14 +151,19 @@ func TestMergerLag(t *testing.T) {
 	wantTimes(t, c, 5000)
 }
 
-// The time to wake is one at which all sources are there: one that is now may lag by the time that another one is.
-func TestMergerWakesForAll(t *testing.T) {
+// By the time that one source is there another may lag, which then is waited for.
+func TestMergerWakesForEach(t *testing.T) {
 	m := NewMerger(MergerConfig{Window: 500 * time.Millisecond, Lag: 2 * time.Second, Settle: 700 * time.Millisecond})
 	a := m.Open(0, ms(0))
 	m.Open(-100*time.Millisecond, ms(0)) // is there at 1100
 	c := collect(t)
 	m.Push(a, at(500), ms(1000)) // is there at 1000 and, behind by then, again after the window
-	if w, ok := m.Wake(ms(1000)); !ok || !w.Equal(ms(1500)) {
+	if w, ok := m.Wake(ms(1000)); !ok || !w.Equal(ms(1100)) {
+		t.Errorf("wakes at %v, %v", w.Sub(start), ok)
+	}
+	advance(t, m, 1100, c)
+	wantTimes(t, c)
+	if w, ok := m.Wake(ms(1100)); !ok || !w.Equal(ms(1500)) {
 		t.Errorf("wakes at %v, %v", w.Sub(start), ok)
 	}
 	advance(t, m, 1499, c)
@@ -238,7 +243,7 @@ func TestMergerSettlesInTime(t *testing.T) {
 	const settle = 8 * time.Millisecond
 	m := NewMerger(MergerConfig{Window: time.Hour, Settle: settle})
 	a := m.Open(0, ms(0))
-	p := &m.open[m.sources[a].slot]
+	p := &m.horizon.sources[m.sources[a].slot]
 	for now := int64(0); now < int64(100*time.Millisecond); now += 10_000 {
 		t0 := start.UnixNano() + now
 		p.see(t0, t0, int64(settle))

@@ -27,7 +27,7 @@ const maxLanes = 4
 // source is one stream into a Merger.
 type source struct {
 	id    SourceID
-	slot  int // in Merger.open; -1 when closed
+	slot  int // in the horizon; -1 when closed
 	lanes []*lane
 	stats SourceStats
 
@@ -35,7 +35,7 @@ type source struct {
 	nyoung int
 }
 
-// progress is how far an open source is. These are kept together, since each advance may look at all of them.
+// progress is how far an open source is.
 type progress struct {
 	settled int64 // newest time seen, once it was a while ago
 	newest  int64 // newest time seen
@@ -120,10 +120,15 @@ func (m mark) before(n mark) bool {
 // what it has reached if its clock is right and it does not lag. It may give more of the time that it gave last, which go
 // behind those of sources before it: so the order does not hang on how a stream is cut to batches.
 func (p *progress) reached(floor, lag int64) mark {
-	if t := floor + p.offset; t >= p.settled && !p.lags(floor, lag) {
-		return mark{t, whole}
+	if p.isFloored(floor, lag) {
+		return mark{floor + p.offset, whole}
 	}
 	return mark{p.settled, p.id}
+}
+
+// isFloored tells whether what the source has reached is the floor.
+func (p *progress) isFloored(floor, lag int64) bool {
+	return floor+p.offset >= p.settled && !p.lags(floor, lag)
 }
 
 // lags tells whether what comes next from the source will be below the floor, but not by more than lag.

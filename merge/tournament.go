@@ -100,6 +100,16 @@ func (t *tournament) update(leaf int, key int64) bool {
 	return int(best.leaf) == leaf
 }
 
+// key returns a leaf's.
+func (t *tournament) key(leaf int) int64 { return t.nodes[t.leaves()+leaf].key }
+
+// set gives a leaf another key, if it is another one.
+func (t *tournament) set(leaf int, key int64) {
+	if t.key(leaf) != key {
+		t.update(leaf, key)
+	}
+}
+
 // second returns the lane that is next but one: the best of those that lost to the one that is next.
 func (t *tournament) second() entrant {
 	best := entrant{key: never}
