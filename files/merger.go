@@ -157,7 +157,7 @@ func (g *merger) run(ctx context.Context, w io.Writer) error {
 	for range min(runtime.GOMAXPROCS(0), mostWorkers) {
 		w := &worker{merger: g}
 		for range mostRounds {
-			w.spare = append(w.spare, &round{owner: w, inputs: make([][]part, len(g.inputs))})
+			w.spare = append(w.spare, &round{inputs: make([][]part, len(g.inputs))})
 		}
 		workers.Go(func() { w.work(ctx) })
 	}
@@ -216,6 +216,7 @@ const awake = 300 * time.Microsecond
 func (w *worker) begin(ctx context.Context) {
 	r := w.spare[len(w.spare)-1]
 	w.spare = w.spare[:len(w.spare)-1]
+	r.owner = w
 	w.gathering = true
 	w.mu.Unlock()
 	last := w.gather(ctx, r)
@@ -229,7 +230,7 @@ func (w *worker) begin(ctx context.Context) {
 		r.frame(w.sink)
 	}
 	w.mu.Lock()
-	w.merged = append(w.merged, r)
+	w.merged = append(w.merged, r) // nobody need be told: the owner looks now, and others will when the rounds before it are written
 }
 
 // next returns the round that is to be written next, if it can be. It is called with mu.

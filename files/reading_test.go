@@ -99,13 +99,26 @@ func TestRewriteStops(t *testing.T) {
 	}
 }
 
-// The first bytes come by themselves, those behind them as they come; what was read before is no part of it.
+// The first bytes come by themselves, in one read or in several, those behind them as they come.
 func TestBeginning(t *testing.T) {
-	for _, first := range []int{0, 1, 7, 100} {
-		b := &beginning{strings.NewReader("0123456789"), first}
-		p := make([]byte, 20)
-		var reads []int
-		for {
+	for _, c := range []struct {
+		first int
+		parts []string
+		want  []int
+	}{
+		{0, []string{"0123456789"}, []int{10}},
+		{1, []string{"0123456789"}, []int{1, 9}},
+		{7, []string{"0123", "456789"}, []int{4, 3, 3}},
+		{4, []string{"0123", "456789"}, []int{4, 6}},
+		{100, []string{"0123", "456789"}, []int{4, 6}},
+	} {
+		var parts []io.Reader
+		for _, p := range c.parts {
+			parts = append(parts, strings.NewReader(p))
+		}
+		b := &beginning{io.MultiReader(parts...), c.first}
+		var got []int
+		for p := make([]byte, 20); ; {
 			n, err := b.Read(p)
 			if err == io.EOF {
 				break
@@ -113,14 +126,10 @@ func TestBeginning(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reads = append(reads, n)
+			got = append(got, n)
 		}
-		want := []int{first, 10 - first}
-		if first == 0 || first == 100 {
-			want = []int{10}
-		}
-		if !slices.Equal(reads, want) {
-			t.Errorf("first %d: reads %d, want %d", first, reads, want)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v, the first %d: reads %d, want %d", c.parts, c.first, got, c.want)
 		}
 	}
 }

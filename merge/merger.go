@@ -120,17 +120,19 @@ func (m *Merger) Close(id SourceID) {
 // error of the sink and returns it; what the sink did not write waits on.
 func (m *Merger) Advance(now time.Time, s Sink) error {
 	t := m.tick(now)
-	for w, ok := m.horizon.reached(m.next(), t); ok; w, ok = m.horizon.reached(m.next(), t) {
-		if err := m.emit(w, s); err != nil {
-			return err
+	for {
+		for w, ok := m.horizon.reached(m.next(), t); ok; w, ok = m.horizon.reached(m.next(), t) {
+			if err := m.emit(w, s); err != nil {
+				return err
+			}
 		}
-	}
-	for m.waiting > m.config.Buffer && m.next().time != never {
+		if m.waiting <= m.config.Buffer || m.next().time == never {
+			return nil
+		}
 		if err := m.take(last, s); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // Drain gives the sink all that is left. It stops at the first error of the sink and returns it.

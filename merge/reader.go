@@ -37,8 +37,9 @@ type Reader struct {
 
 	reads, read int // into this arena: how many and how much
 
-	size      int // of arenas, at least; 0 = it follows how much a read gives
-	most      int // in which case it is no more than this, but for a record that needs it; 0 = no limit
+	size      int  // of arenas, at least; 0 = it follows how much a read gives
+	most      int  // in which case it is no more than this, but for a record that needs it; 0 = no limit
+	moved     bool // on from the first arena
 	big, nano bool
 	link      LinkType
 	picky     bool // not every packet fits the link type
@@ -160,9 +161,10 @@ func (r *Reader) makeRoom() {
 		r.arena = newArena(max(r.need, r.size))
 		return
 	}
-	size := len(r.arena.buf) // which a file's bytes are read into once: so reads end where they are to
+	size := len(r.arena.buf)
 	fits := r.start+r.need <= size
-	if fits && r.end < size && (r.start == 0 || r.size == 0 && size-r.end >= max(size/16, r.mean())) {
+	// Of a file whose first read ended early what is in the first arena stays alone: the reads to come end as early then.
+	if fits && r.end < size && (r.start == 0 || (r.size == 0 || r.moved) && size-r.end >= max(size/16, r.mean())) {
 		return
 	}
 	r.moveOn()
@@ -192,7 +194,7 @@ func (r *Reader) moveOn() {
 		r.end = copy(r.arena.buf, rest)
 		old.release()
 	}
-	r.start, r.reads, r.read = 0, 0, 0
+	r.start, r.reads, r.read, r.moved = 0, 0, 0, true
 }
 
 // frame makes a batch of the whole records that are there; nil when there are none. In passing it rewrites their

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -271,6 +272,47 @@ func TestReaderImpossibleReaders(t *testing.T) {
 		r := NewReader(readFunc(func([]byte) (int, error) { return n, nil }))
 		if _, err := r.ReadHeader(); err == nil || err == io.EOF {
 			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
+
+// A Reader of a file asks for a whole arena once the first read is framed, however much that gave, and where later reads give
+// little it fills the arena with them.
+func TestReaderSize(t *testing.T) {
+	const size = 32 << 10
+	f := forms[0]
+	one := f.record(nil, sample{start.UnixNano(), make([]byte, 84), 84})
+	stream := f.header(1, 0)
+	first := len(stream) + 30*len(one)
+	for len(stream) < 4*size {
+		stream = append(stream, one...)
+	}
+	gives := []int{first, 1000, 2000, size, size, size, size}
+	var asked []int
+	r := NewReaderSize(readFunc(func(p []byte) (int, error) {
+		if len(asked) == len(gives) {
+			return 0, io.EOF
+		}
+		n := copy(p[:min(len(p), gives[len(asked)])], stream)
+		asked = append(asked, len(p))
+		stream = stream[n:]
+		return n, nil
+	}), size)
+	mustHeader(t, r)
+	for {
+		if _, err := r.Next(); err == io.EOF || errors.Is(err, ErrTruncated) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []int{size, size, size - 1000, size - 3000}
+	if !slices.Equal(asked[:4], want) {
+		t.Errorf("asks for %d, want %d", asked, want)
+	}
+	for _, n := range asked[4:] {
+		if n > size || n < size-len(one) {
+			t.Errorf("asks for %d", n)
 		}
 	}
 }
