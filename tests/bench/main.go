@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sshpcap/sshpcap/tests/farm"
 )
 
@@ -66,20 +68,27 @@ func fatal(err error) {
 }
 
 // warm has the memory touched that a run's files will be in. A virtual machine may be given memory only when it is touched,
-// at a fraction of the speed of later, and lose it again a moment after it was freed: that is not for one of several to pay.
+// at a fraction of the speed of later, and lose it again a moment after it was freed: that is not for one of several to pay. Nor
+// is it to share the processors with the writing of what the one before it left behind.
 func warm(dir string, bytes int64) error {
 	f, err := os.CreateTemp(dir, "warm")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
 	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return err
+	}
 	piece := make([]byte, 1<<20)
 	for ; bytes > 0; bytes -= int64(len(piece)) {
 		if _, err := f.Write(piece); err != nil {
 			return err
 		}
 	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	unix.Sync()
 	return nil
 }
 
