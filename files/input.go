@@ -114,10 +114,8 @@ type opened struct {
 	close  func()
 }
 
-// readSizes are how much is read of an input at once, if it is quick and if not. The first read of one that is quick differs
-// from those of others: else what was read of all of them would come to its end at about the same time, again and again,
-// and rounds be as large as all of it and as small as nothing.
-type readSizes struct{ quick, first, other int }
+// readSizes are how much is read of an input at once, the first time and later, if it is quick, and if it is not.
+type readSizes struct{ first, quick, other int }
 
 // open opens an input and finds out, by its first bytes, what it is.
 func (s source) open(read *atomic.Int64, size readSizes) (*opened, error) {
@@ -206,7 +204,7 @@ func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, erro
 	o.format, o.quick = "pcap"+suffix, suffix == "" && regular
 	reader := merge.NewReader(&limited{r, size.other})
 	if o.quick {
-		reader = merge.NewReaderSize(&beginning{r, size.first}, size.quick)
+		reader = merge.NewReaderSize(r, size.first, size.quick)
 	}
 	if o.decoder, err = newPcap(s.name, reader); err != nil {
 		o.close()
@@ -288,21 +286,6 @@ type limited struct {
 }
 
 func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
-
-// beginning gives no more at once than is left of a stream's first bytes, so many, until they have been read.
-type beginning struct {
-	r    io.Reader
-	left int
-}
-
-func (b *beginning) Read(p []byte) (int, error) {
-	if b.left > 0 {
-		p = p[:min(len(p), b.left)]
-	}
-	n, err := b.r.Read(p)
-	b.left -= n
-	return n, err
-}
 
 func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
 	d := &pcapDecoder{name: name, reader: reader, off: 24}

@@ -18,7 +18,6 @@ import (
 type merger struct {
 	inputs   []*input
 	allQuick bool // none of them has a goroutine of its own
-	helps    bool // a worker that would wait writes for others
 	sink     *sink
 	packets  *atomic.Int64 // written: the progress
 
@@ -43,29 +42,31 @@ type worker struct {
 	spare []*round
 }
 
-// How much is read at once from an input that has a goroutine of its own.
-const (
-	fewInputs = 16
-	largeRead = 256 << 10
-	smallRead = 16 << 10 // with more inputs than these few
-)
+// fewInputs are so few that more can be read at once of each, and that gathering a round takes less time than writing one.
+const fewInputs = 16
 
-// leastRead is how much is read of an input by those who merge, at least.
-const leastRead = 1 << 10
-
-// readSize is how much is read at once of each of n inputs by those who merge. More at once takes the system less time, by a
-// microsecond for each read, and less stays in the processor's second cache until it is merged. These are measured; with
-// still more inputs it is memory that counts.
-func readSize(n int) int {
-	switch {
-	case n <= 4:
-		return 128 << 10
-	case n <= fewInputs:
-		return 64 << 10
-	case n <= 256:
-		return 32 << 10
+// readSizesOf returns how much is read at once of one of several inputs, by those who merge if it is quick, else by its own
+// goroutine. More at once takes the system less time, by a microsecond for each read, and less stays in the processor's second
+// cache until it is merged. These are measured; with still more inputs it is memory that counts. First reads differ: else what
+// was read of all inputs would come to its end at about the same time, again and again, and rounds be as large as all of it and
+// as small as nothing.
+func readSizesOf(number, inputs int) (s readSizes) {
+	s.other = 256 << 10
+	if inputs > fewInputs {
+		s.other = 16 << 10
 	}
-	return 16 << 10
+	switch {
+	case inputs <= 4:
+		s.quick = 128 << 10
+	case inputs <= fewInputs:
+		s.quick = 64 << 10
+	case inputs <= 256:
+		s.quick = 32 << 10
+	default:
+		s.quick = 16 << 10
+	}
+	s.first = max(s.quick*(number+1)/inputs, 1<<10)
+	return s
 }
 
 // roundSize is how much is read for a round at least. More takes memory, and leaves the second cache; less has workers
@@ -97,17 +98,12 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	g := &merger{allQuick: true, helps: len(sources) > fewInputs, sink: s, packets: &m.cfg.Progress.Packets}
+	g := &merger{allQuick: true, sink: s, packets: &m.cfg.Progress.Packets}
 	g.changed.L = &g.mu
-	size := readSizes{quick: readSize(len(sources)), other: largeRead}
-	if len(sources) > fewInputs {
-		size.other = smallRead
-	}
 	for i, from := range sources {
-		size.first = max(size.quick*(i+1)/len(sources), leastRead)
 		in := &input{source: from}
 		g.inputs = append(g.inputs, in)
-		if err := in.start(ctx, m.readCounter(from), size); err != nil {
+		if err := in.start(ctx, m.readCounter(from), readSizesOf(i, len(sources))); err != nil {
 			return cmp.Or(ctx.Err(), err)
 		}
 		if in.opened.quick {
@@ -178,7 +174,7 @@ func (w *worker) work(ctx context.Context) {
 			w.write(next)
 		case !w.ended && !w.gathering && len(w.spare) > 0:
 			w.begin(ctx)
-		case next != nil && w.helps:
+		case next != nil && len(w.inputs) > fewInputs:
 			w.write(next)
 		case w.ended && w.written == w.gathered:
 			return
@@ -230,7 +226,7 @@ func (w *worker) begin(ctx context.Context) {
 		r.frame(w.sink)
 	}
 	w.mu.Lock()
-	w.merged = append(w.merged, r) // nobody need be told: the owner looks now, and others will when the rounds before it are written
+	w.merged = append(w.merged, r) // nobody is told: its owner looks now, and others do when the round before it is written
 }
 
 // next returns the round that is to be written next, if it can be. It is called with mu.

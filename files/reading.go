@@ -204,7 +204,7 @@ func (c *chunk) optionsFrom(record int) []packetOptions {
 
 // isSorted reads an input that is looked at only.
 func isSorted(ctx context.Context, s source) (bool, error) {
-	o, err := s.open(nil, readSizes{readSize(1), readSize(1), largeRead})
+	o, err := s.open(nil, readSizesOf(0, 1))
 	if err != nil {
 		return false, &InputError{s.name, err}
 	}

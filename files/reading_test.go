@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -99,37 +97,27 @@ func TestRewriteStops(t *testing.T) {
 	}
 }
 
-// The first bytes come by themselves, in one read or in several, those behind them as they come.
-func TestBeginning(t *testing.T) {
-	for _, c := range []struct {
-		first int
-		parts []string
-		want  []int
-	}{
-		{0, []string{"0123456789"}, []int{10}},
-		{1, []string{"0123456789"}, []int{1, 9}},
-		{7, []string{"0123", "456789"}, []int{4, 3, 3}},
-		{4, []string{"0123", "456789"}, []int{4, 6}},
-		{100, []string{"0123", "456789"}, []int{4, 6}},
-	} {
-		var parts []io.Reader
-		for _, p := range c.parts {
-			parts = append(parts, strings.NewReader(p))
-		}
-		b := &beginning{io.MultiReader(parts...), c.first}
-		var got []int
-		for p := make([]byte, 20); ; {
-			n, err := b.Read(p)
-			if err == io.EOF {
-				break
+// What is read first of inputs is spread evenly over what is read of each at once, which is no more where they are more.
+func TestReadSizes(t *testing.T) {
+	before := readSizesOf(0, 1)
+	if before.first != before.quick {
+		t.Errorf("a single input: %+v", before)
+	}
+	for _, inputs := range []int{2, 3, 4, 5, 16, 17, 256, 257, 1000} {
+		last := 0
+		for i := range inputs {
+			s := readSizesOf(i, inputs)
+			even := s.quick * (i + 1) / inputs
+			if s.first < last || s.first != even && (even >= 1<<10 || s.first != 1<<10) {
+				t.Errorf("input %d of %d: %+v", i, inputs, s)
 			}
-			if err != nil {
-				t.Fatal(err)
+			if s.quick > before.quick || s.other > before.other {
+				t.Errorf("input %d of %d: %+v is more than %+v", i, inputs, s, before)
 			}
-			got = append(got, n)
+			last = s.first
 		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("%v, the first %d: reads %d, want %d", c.parts, c.first, got, c.want)
+		if before = readSizesOf(0, inputs); last != before.quick {
+			t.Errorf("the last of %d inputs: %d, want %d", inputs, last, before.quick)
 		}
 	}
 }

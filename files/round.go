@@ -11,7 +11,7 @@ import (
 // output.
 type round struct {
 	number  int
-	owner   *worker  // whose memory it is
+	owner   *worker  // who gathered it, and has its memory
 	parts   [][]part // of each input that has packets in it, in their order
 	inputs  [][]part // memory of these
 	packets int

@@ -110,7 +110,6 @@ func (h *horizon) reached(next mark, now int64) (mark, bool) {
 	for {
 		slot, at, ok := h.last(floor)
 		if !ok {
-			h.holder = 0
 			return last, true
 		}
 		h.holder = slot + 1

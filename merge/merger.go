@@ -121,15 +121,15 @@ func (m *Merger) Close(id SourceID) {
 func (m *Merger) Advance(now time.Time, s Sink) error {
 	t := m.tick(now)
 	for {
-		for w, ok := m.horizon.reached(m.next(), t); ok; w, ok = m.horizon.reached(m.next(), t) {
-			if err := m.emit(w, s); err != nil {
-				return err
-			}
-		}
-		if m.waiting <= m.config.Buffer || m.next().time == never {
+		var err error
+		if w, ok := m.horizon.reached(m.next(), t); ok {
+			err = m.emit(w, s)
+		} else if m.waiting > m.config.Buffer && m.next().time != never {
+			err = m.take(last, s)
+		} else {
 			return nil
 		}
-		if err := m.take(last, s); err != nil {
+		if err != nil {
 			return err
 		}
 	}

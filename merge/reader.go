@@ -37,9 +37,9 @@ type Reader struct {
 
 	reads, read int // into this arena: how many and how much
 
-	size      int  // of arenas, at least; 0 = it follows how much a read gives
-	most      int  // in which case it is no more than this, but for a record that needs it; 0 = no limit
-	moved     bool // on from the first arena
+	size      int // of arenas, at least; 0 = it follows how much a read gives
+	most      int // in which case it is no more than this, but for a record that needs it; 0 = no limit
+	first     int // how much of the first arena is used, while it is the one; 0 = all, as of others
 	big, nano bool
 	link      LinkType
 	picky     bool // not every packet fits the link type
@@ -53,10 +53,12 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{r: r, need: fileHeader}
 }
 
-// NewReaderSize returns a Reader that asks for so many bytes at once, or a little more, from the first time on, whatever
-// a read gives. It suits files.
-func NewReaderSize(r io.Reader, size int) *Reader {
-	return &Reader{r: r, need: fileHeader, size: max(size, fileHeader)}
+// NewReaderSize returns a Reader that asks for so many bytes at once, or a little more, whatever a read gives; but for the
+// first ones, which it asks for by themselves. It suits files; many that are read in turn should differ in their first ones:
+// else what was read of all of them comes to its end at the same time, again and again.
+func NewReaderSize(r io.Reader, first, size int) *Reader {
+	size = max(size, fileHeader)
+	return &Reader{r: r, need: fileHeader, first: min(max(first, fileHeader), size), size: size}
 }
 
 // Limit bounds the arenas to come, but for a record that needs more: where there are many busy streams, large ones add up.
@@ -136,7 +138,7 @@ func (r *Reader) drop() { r.arena, r.start, r.end = nil, 0, 0 }
 // fill reads once.
 func (r *Reader) fill() {
 	r.makeRoom()
-	free := r.arena.buf[r.end:]
+	free := r.arena.buf[r.end:r.room()]
 	for range 100 { // as bufio: a reader may return nothing, but not for ever
 		n, err := r.r.Read(free)
 		if n < 0 || n > len(free) {
@@ -161,13 +163,20 @@ func (r *Reader) makeRoom() {
 		r.arena = newArena(max(r.need, r.size))
 		return
 	}
-	size := len(r.arena.buf)
+	size := r.room()
 	fits := r.start+r.need <= size
-	// Of a file whose first read ended early what is in the first arena stays alone: the reads to come end as early then.
-	if fits && r.end < size && (r.start == 0 || (r.size == 0 || r.moved) && size-r.end >= max(size/16, r.mean())) {
+	if fits && r.end < size && (r.start == 0 || size-r.end >= max(size/16, r.mean())) {
 		return
 	}
 	r.moveOn()
+}
+
+// room is how much of the arena is used.
+func (r *Reader) room() int {
+	if r.first > 0 {
+		return r.first
+	}
+	return len(r.arena.buf)
 }
 
 // mean is how much a read into this arena has given, on average.
@@ -194,7 +203,7 @@ func (r *Reader) moveOn() {
 		r.end = copy(r.arena.buf, rest)
 		old.release()
 	}
-	r.start, r.reads, r.read, r.moved = 0, 0, 0, true
+	r.start, r.reads, r.read, r.first = 0, 0, 0, 0
 }
 
 // frame makes a batch of the whole records that are there; nil when there are none. In passing it rewrites their

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -276,43 +275,63 @@ func TestReaderImpossibleReaders(t *testing.T) {
 	}
 }
 
-// A Reader of a file asks for a whole arena once the first read is framed, however much that gave, and where later reads give
-// little it fills the arena with them.
+// A Reader of a file asks for its first bytes by themselves, in one read or in several, and then for whole arenas; where reads
+// give little it fills the arena with them.
 func TestReaderSize(t *testing.T) {
 	const size = 32 << 10
 	f := forms[0]
 	one := f.record(nil, sample{start.UnixNano(), make([]byte, 84), 84})
-	stream := f.header(1, 0)
-	first := len(stream) + 30*len(one)
-	for len(stream) < 4*size {
-		stream = append(stream, one...)
-	}
-	gives := []int{first, 1000, 2000, size, size, size, size}
-	var asked []int
-	r := NewReaderSize(readFunc(func(p []byte) (int, error) {
-		if len(asked) == len(gives) {
-			return 0, io.EOF
+	for _, c := range []struct {
+		first int
+		gives []int
+		want  []int // what is asked for, until reads give all
+	}{
+		{5000, []int{5000, 1000, 2000}, []int{5000, size, size - 1000, size - 3000}},
+		{5000, []int{4, 3000}, []int{5000, 4996, 1996, size}},
+		{24, []int{24}, []int{24, size}},
+		{60, nil, []int{60, size - 36}}, // of which the header is framed
+		{0, nil, []int{24, size}},       // no less than the header
+		{size, nil, []int{size}},
+		{2 * size, nil, []int{size}},
+	} {
+		stream := f.header(1, 0)
+		for len(stream) < 4*size {
+			stream = append(stream, one...)
 		}
-		n := copy(p[:min(len(p), gives[len(asked)])], stream)
-		asked = append(asked, len(p))
-		stream = stream[n:]
-		return n, nil
-	}), size)
-	mustHeader(t, r)
-	for {
-		if _, err := r.Next(); err == io.EOF || errors.Is(err, ErrTruncated) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
+		var asked []int
+		r := NewReaderSize(readFunc(func(p []byte) (int, error) {
+			if len(stream) == 0 {
+				return 0, io.EOF
+			}
+			asked = append(asked, len(p))
+			if n := len(asked); n <= len(c.gives) {
+				p = p[:min(len(p), c.gives[n-1])]
+			}
+			n := copy(p, stream)
+			stream = stream[n:]
+			return n, nil
+		}), c.first, size)
+		mustHeader(t, r)
+		records := 0
+		for {
+			b, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			records += len(b.Records)
 		}
-	}
-	want := []int{size, size, size - 1000, size - 3000}
-	if !slices.Equal(asked[:4], want) {
-		t.Errorf("asks for %d, want %d", asked, want)
-	}
-	for _, n := range asked[4:] {
-		if n > size || n < size-len(one) {
-			t.Errorf("asks for %d", n)
+		if want := (4*size - 24 + len(one) - 1) / len(one); records != want {
+			t.Errorf("first %d: %d records, want %d", c.first, records, want)
+		}
+		n := len(c.want)
+		for i, got := range asked {
+			if i < n && (got > c.want[i] || got <= c.want[i]-len(one)) || i >= n && (got > size || got <= size-len(one)) {
+				t.Errorf("first %d: asks for %d, want %d, each less what is no whole record", c.first, asked, c.want)
+				break
+			}
 		}
 	}
 }
