@@ -128,8 +128,8 @@ func mergeTable(o options) error {
 	if path, err := exec.LookPath("mergecap"); err == nil {
 		ours = append(ours, program("mergecap", path, "-F", "pcap", "-w"))
 	}
-	fmt.Printf("Merging files, %s: the time of a copy of the same bytes (one goroutine, buffers of 1 MiB), and multiples of it;\nmedians of %d runs in turn.\n\n", o.dir, o.runs)
-	fmt.Printf("%-10s %5s %10s %9s | %6s %8s | %6s %8s | %8s %6s %10s\n", "packets", "files", "bytes", "copy", "pcap", "memory", "pcapng", "memory", "mergecap", "memory", "pcap is")
+	fmt.Printf("Merging files, %s: the time of a copy of the same bytes (one goroutine, buffers of 1 MiB), and multiples of it;\nmedians of %d runs in turn.\n%s\n\n", o.dir, o.runs, machineLegend)
+	fmt.Printf("%-10s %5s %10s %8s | %6s %8s | %6s %8s | %s | %8s %6s %16s\n", "packets", "files", "bytes", "copy", "pcap", "memory", "pcapng", "memory", machineHead, "mergecap", "memory", "pcap is")
 	for _, w := range workloads(o.scale) {
 		for _, k := range o.counts {
 			if err := mergeRow(o, w, k, ours); err != nil {
@@ -157,11 +157,13 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 		}
 	}
 	times, memory := make([][]time.Duration, len(of)), make([]int64, len(of))
+	var at machine
 	for range o.runs {
 		for i, c := range of {
 			if err := warm(dir, size+size/4); err != nil {
 				return err
 			}
+			at.look()
 			out := filepath.Join(dir, "out")
 			start := time.Now()
 			m, err := c.run(out, names)
@@ -175,7 +177,7 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 	}
 	base := median(times[0])
 	x := func(i int) float64 { return median(times[i]) / base }
-	fmt.Printf("%-10s %5d %7.2f GB %7.2f s | %4.2f x %4d MiB | %4.2f x %4d MiB |", w.name, k, float64(size)/1e9, base, x(1), memory[1]>>20, x(2), memory[2]>>20)
+	fmt.Printf("%-10s %5d %7.2f GB %7.2f s | %4.2f x %4d MiB | %4.2f x %4d MiB | %s |", w.name, k, float64(size)/1e9, base, x(1), memory[1]>>20, x(2), memory[2]>>20, &at)
 	if len(of) > 3 {
 		fmt.Printf(" %6.2f x %2d MiB %7.1f x faster", x(3), memory[3]>>20, x(3)/x(1))
 	}
