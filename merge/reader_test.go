@@ -313,14 +313,7 @@ func TestReaderSize(t *testing.T) {
 		}), c.first, size)
 		mustHeader(t, r)
 		records := 0
-		for {
-			b, err := r.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+		for _, b := range readBatches(t, r) {
 			records += len(b.Records)
 		}
 		if want := (4*size - 24 + len(one) - 1) / len(one); records != want {
@@ -349,18 +342,9 @@ func TestReaderSharesArenas(t *testing.T) {
 	}
 	r := NewReader(&cutReader{p: p, sizes: []byte{99}})
 	mustHeader(t, r)
-	used := map[*arena]bool{}
-	var kept []*Batch
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	kept, used := readBatches(t, r), map[*arena]bool{}
+	for _, b := range kept {
 		used[b.arena] = true
-		kept = append(kept, b)
 	}
 	if len(kept) < 18 || len(used) != 1 {
 		t.Errorf("%d batches in %d arenas", len(kept), len(used))
@@ -387,17 +371,7 @@ func TestReaderKeepsBatches(t *testing.T) {
 	}
 	r := NewReader(&cutReader{p: f.stream(list), sizes: []byte{255, 3, 200}})
 	mustHeader(t, r)
-	var kept []*Batch
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept = append(kept, b)
-	}
+	kept := readBatches(t, r)
 	var got []sample
 	for _, b := range kept {
 		for _, rec := range b.Records {

@@ -125,6 +125,21 @@ func readAll(r *Reader) ([]sample, error) {
 	}
 }
 
+// readBatches reads to the stream's end, which must be a clean one. The batches are the test's.
+func readBatches(t tester, r *Reader) (out []*Batch) {
+	t.Helper()
+	for {
+		b, err := r.Next()
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b)
+	}
+}
+
 func mustHeader(t tester, r *Reader) Header {
 	t.Helper()
 	h, err := r.ReadHeader()

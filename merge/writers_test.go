@@ -19,17 +19,7 @@ import (
 func batchesOf(t tester, in []byte) []*Batch {
 	r := NewReader(bytes.NewReader(in))
 	mustHeader(t, r)
-	var out []*Batch
-	for {
-		b, err := r.Next()
-		if err == io.EOF {
-			return out
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, b)
-	}
+	return readBatches(t, r)
 }
 
 // tool runs a program of Wireshark, which must say nothing on stderr.
