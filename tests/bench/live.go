@@ -70,18 +70,17 @@ func liveRow(o options, k int) error {
 		}
 		ours, memory = append(ours, d), max(memory, m)
 	}
-	fmt.Printf("%8d  %7.0f MB/s  %8.2f x  %6d MiB\n", k, float64(bytes)/median(alone)/1e6, median(alone)/median(ours), memory>>20)
+	base := median(alone).Seconds()
+	fmt.Printf("%8d  %7.0f MB/s  %8.2f x  %6d MiB\n", k, float64(bytes)/base/1e6, base/median(ours).Seconds(), memory>>20)
 	return nil
 }
 
 // drainAll has the library alone take all that the farm gives.
 func drainAll(f *farm.Process, each int) (time.Duration, error) {
-	self, err := os.Executable()
+	cmd, err := again(bareEnv, strconv.Itoa(liveHeader+each*liveRecord))
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), bareEnv+"="+strconv.Itoa(liveHeader+each*liveRecord))
 	hostKey := strings.Fields(string(ssh.MarshalAuthorizedKey(f.HostKey)))[1]
 	cmd.Stdin = strings.NewReader(fmt.Sprintln(f.Key, hostKey, strings.Join(f.Addresses, ",")))
 	start := time.Now()

@@ -2,13 +2,14 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,8 +26,8 @@ type options struct {
 }
 
 func main() {
-	if farm.Serve() || bare() {
-		return // a part of the table for scale, in a process of its own
+	if farm.Serve() || bare() || looks() {
+		return // a part of a table, in a process of its own
 	}
 	o := options{dir: os.TempDir()}
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
@@ -92,8 +93,19 @@ func warm(dir string, bytes int64) error {
 	return nil
 }
 
-// median is in seconds.
-func median(of []time.Duration) float64 {
+// again returns a command that is this program once more, as what the environment makes of it.
+func again(env, value string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), env+"="+value)
+	return cmd, nil
+}
+
+// median sorts.
+func median[T cmp.Ordered](of []T) T {
 	slices.Sort(of)
-	return of[len(of)/2].Seconds()
+	return of[len(of)/2]
 }

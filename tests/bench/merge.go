@@ -163,7 +163,9 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 			if err := warm(dir, size+size/4); err != nil {
 				return err
 			}
-			at.look()
+			if err := at.look(); err != nil {
+				return err
+			}
 			out := filepath.Join(dir, "out")
 			start := time.Now()
 			m, err := c.run(out, names)
@@ -175,8 +177,8 @@ func mergeRow(o options, w workload, k int, of []contestant) error {
 			os.Remove(out)
 		}
 	}
-	base := median(times[0])
-	x := func(i int) float64 { return median(times[i]) / base }
+	base := median(times[0]).Seconds()
+	x := func(i int) float64 { return median(times[i]).Seconds() / base }
 	fmt.Printf("%-10s %5d %7.2f GB %7.2f s | %4.2f x %4d MiB | %4.2f x %4d MiB | %s |", w.name, k, float64(size)/1e9, base, x(1), memory[1]>>20, x(2), memory[2]>>20, &at)
 	if len(of) > 3 {
 		fmt.Printf(" %6.2f x %2d MiB %7.1f x faster", x(3), memory[3]>>20, x(3)/x(1))

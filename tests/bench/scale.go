@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -102,8 +101,7 @@ func medianSample(of []sample) (m sample) {
 		for i := range of {
 			all = append(all, value(&of[i]))
 		}
-		slices.Sort(all)
-		return all[len(all)/2]
+		return median(all)
 	}
 	m.connect = time.Duration(pick(func(s *sample) int64 { return int64(s.connect) }))
 	m.cpu = time.Duration(pick(func(s *sample) int64 { return int64(s.cpu) }))
@@ -151,12 +149,10 @@ func (c *client) drain() {
 const settle = time.Second
 
 func scaleBare(f *farm.Process) (s sample, err error) {
-	self, err := os.Executable()
+	cmd, err := again(bareEnv, "1")
 	if err != nil {
 		return s, err
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), bareEnv+"=1")
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
