@@ -45,6 +45,7 @@ type tcpdump struct {
 	ahead time.Duration // of its clock
 	steps *atomic.Int64 // ns that its clock was set by since; nil = never
 	mute  bool          // it tells its clock only once
+	leave bool          // end by itself, in good order
 }
 
 // helper is a tcpdump that runs.
@@ -112,7 +113,9 @@ func (t tcpdump) run(s *sshserver.Session) int {
 		fmt.Fprintf(s.Stderr, "tcpdump: pcap_loop: The interface disappeared\n")
 		return t.exit
 	}
-	<-h.stop
+	if !t.leave {
+		<-h.stop
+	}
 	if t.last != nil {
 		t.last(h)
 	}

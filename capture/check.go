@@ -218,6 +218,7 @@ func (t *trial) capture(conn *sshx.Conn) map[*stream]merge.Header {
 			m.batch.Release()
 		case opened:
 			headers[m.stream] = m.header
+			m.answer <- admission{claims: new(claims)}
 			delete(coming, m.stream)
 		case ended:
 			delete(coming, m.stream)

@@ -90,7 +90,7 @@ func (o *output) add(src *source) error {
 	o.sources++
 	number, err := o.pcapng.AddInterface(merge.Interface{
 		Name:        s.String(),
-		Description: s.describe(),
+		Description: describe(src),
 		Filter:      effective(report.SelfFilter, o.cfg.Filter),
 		Comment:     s.clock().String(),
 		LinkType:    src.header.LinkType,
@@ -182,8 +182,21 @@ func hostOf(address string) string {
 	return host
 }
 
-// writeRun writes records of a source that was added.
+// describe says where a source's packets come from, for people.
+func describe(src *source) string {
+	if src.change == "" {
+		return src.stream.describe()
+	}
+	return src.stream.describe() + "; " + src.change
+}
+
+// writeRun writes records of a source, which is added if it has not been: it may have come after this file.
 func (o *output) writeRun(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
+	if _, ok := o.numbers[src]; !ok && o.pcapng != nil {
+		if err := o.add(src); err != nil {
+			return 0, err
+		}
+	}
 	if err := o.writeNames(); err != nil {
 		return 0, err
 	}
@@ -219,12 +232,13 @@ func (o *output) writeAfterGap(src *source, b *merge.Batch, recs []merge.Record)
 
 // interim writes what is known of a source while it captures.
 func (o *output) interim(src *source, stats merge.SourceStats, now time.Time) error {
-	if o.pcapng == nil || o.cfg.MaxSize > 0 || src.told == stats.Pushed {
+	number, ok := o.numbers[src]
+	if o.pcapng == nil || !ok || o.cfg.MaxSize > 0 || src.told == stats.Pushed {
 		return nil // with a size to keep, only the final ones, for which there is a reserve
 	}
 	src.told = stats.Pushed
 	delivered := uint64(stats.Pushed)
-	return o.pcapng.WriteStatistics(o.numbers[src], merge.Statistics{Time: now, Start: o.started, Delivered: &delivered})
+	return o.pcapng.WriteStatistics(number, merge.Statistics{Time: now, Start: o.started, Delivered: &delivered})
 }
 
 // final writes what is known of a source in the end. As dumpcap does, what passed the filter stands as received and what
@@ -237,7 +251,7 @@ func (o *output) final(src *source, stats merge.SourceStats) error {
 	now := time.Now()
 	delivered := uint64(stats.Pushed)
 	s := merge.Statistics{Time: now, Start: o.started, End: now, Delivered: &delivered}
-	if _, filtered, dropped, known := src.stream.sums(); known {
+	if filtered, dropped, known := src.sums(); known {
 		f, d := uint64(filtered), uint64(dropped)
 		s.Received, s.FilterAccepted, s.Dropped, s.OSDropped = &f, &f, &d, &d
 	}

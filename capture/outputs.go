@@ -217,7 +217,7 @@ func (p *pump) rotate(first int64) error {
 	}
 	p.output = newOutput(p.nextFile(time.Unix(0, first)), p.run.cfg, full.header)
 	if p.output.pcapng != nil {
-		for _, src := range p.openSources() {
+		for _, src := range p.awaited() {
 			if err := p.output.add(src); err != nil {
 				return err
 			}
@@ -300,11 +300,6 @@ func (p *pump) writePart(src *source, gap *gap, b *merge.Batch, recs []merge.Rec
 	if o == nil {
 		o = newOutput(p.run.out.beside(partName(p.run.out.Path, in)), p.run.cfg, p.output.header)
 		p.others.parts[in] = o
-	}
-	if _, ok := o.numbers[src]; !ok && o.pcapng != nil {
-		if err := o.add(src); err != nil {
-			return err
-		}
 	}
 	left := src.gap
 	src.gap = gap

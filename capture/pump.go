@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,33 +14,20 @@ import (
 type pump struct {
 	run     *run
 	merger  *merge.Merger
-	output  *output   // nil until there is something to write and it is known how
-	sources []*source // by merge.SourceID
-	of      map[*stream]*source
-	ready   bool      // every stream captures or has ended
-	full    bool      // nothing more is written: a limit is reached or the output broke
-	written int64     // records
-	recent  []written // the last runs, which may still stand in the writer's buffer
-	err     error     // how the output broke
-	others  outputs   // beside the one that is being written
+	output  *output             // nil until there is something to write and it is known how
+	sources []*source           // by merge.SourceID
+	of      map[*stream]*source // what its packets belong to now: its newest
+	ready   bool                // every stream captures or has ended
+	full    bool                // nothing more is written: a limit is reached or the output broke
+	written int64               // records
+	recent  []written           // the last runs, which may still stand in the writer's buffer
+	err     error               // how the output broke
+	others  outputs             // beside the one that is being written
 
 	unordered error // why late packets could not be put in their place
 
 	flushBy    time.Time // when what is written must leave the buffer; zero: nothing to flush
 	statistics time.Time // when they are due in the file
-}
-
-// source is a stream as the merger and the output know it. There is one for each stream from the beginning, since the
-// first packets of one that is still connecting must find those of the others waiting.
-type source struct {
-	stream *stream
-	id     merge.SourceID
-	opened bool         // it has a header
-	ended  bool         // nothing more comes
-	header merge.Header // of its stream
-	gap    *gap         // there is one before its next packet
-	told   int64        // records that its last statistics counted
-	lost   written      // of those written, what the output then lost because it broke
 }
 
 // written is a number of records of one source that were written at once.
@@ -73,13 +59,6 @@ func newPump(r *run) *pump {
 		}
 	}
 	return p
-}
-
-// join makes a source of a stream.
-func (p *pump) join(s *stream, now time.Time) {
-	src := &source{stream: s, id: p.merger.Open(0, now)}
-	p.sources = append(p.sources, src)
-	p.of[s] = src
 }
 
 // work goes on until the streams have all ended, and then closes the output. The error is the output's.
@@ -132,8 +111,8 @@ func (p *pump) handle(m message, now time.Time) {
 	switch {
 	case m.kind == joining:
 		p.join(m.stream, now)
-	case m.kind == opened && !p.full:
-		p.open(src, m)
+	case m.kind == opened:
+		m.answer <- p.admit(src, m)
 	case m.kind == packets && (p.full || !src.opened):
 		m.batch.Release()
 	case m.kind == packets:
@@ -144,51 +123,6 @@ func (p *pump) handle(m message, now time.Time) {
 		src.ended = true
 		p.merger.Close(src.id)
 	}
-}
-
-// open lets a stream's packets into the output, once its header has come.
-func (p *pump) open(src *source, m message) {
-	switch {
-	case !src.opened:
-		src.header = m.header
-	case src.header.LinkType != m.header.LinkType:
-		src.stream.refuse(fmt.Errorf("it came back with link type %v in place of %v", m.header.LinkType, src.header.LinkType))
-		return
-	default:
-		src.gap = m.gap
-		if p.output != nil {
-			p.outcome(p.output.rename(src))
-		}
-	}
-	if !src.opened && (p.run.cfg.Output.Format == Pcapng || p.output != nil) {
-		if err := p.describe(src); err != nil {
-			p.unfit(src, err)
-			return
-		}
-	}
-	if src.opened = true; p.ready {
-		p.warnOfClocks([]*source{src})
-	}
-	p.merger.SetOffset(src.id, src.stream.mergeOffset())
-}
-
-// unfit deals with a stream that the output cannot take; anything else that goes wrong is the output's own fault.
-func (p *pump) unfit(src *source, err error) {
-	var problem *Error
-	if errors.As(err, &problem) {
-		src.stream.refuse(err)
-		return
-	}
-	p.fail(p.output.explain(err))
-}
-
-// describe adds a source to the output, which is made for the first one.
-func (p *pump) describe(src *source) error {
-	if p.output == nil {
-		p.output = newOutput(p.nextFile(timeNow()), p.run.cfg, src.header)
-		p.statistics = timeNow().Add(statisticsEvery)
-	}
-	return p.output.add(src)
 }
 
 // settled says whether each stream captures, or has ended without.
@@ -205,13 +139,14 @@ func (p *pump) settled() bool {
 func (p *pump) start(duration *time.Timer) {
 	r := p.run
 	p.ready = true
-	if r.captured() == 0 || r.active.Err() != nil {
+	capturing := p.capturing()
+	if capturing == 0 || r.active.Err() != nil {
 		return
 	}
 	r.ready = timeNow()
 	p.begin()
 	p.warnOfClocks(p.openSources())
-	r.emit(Event{Kind: Ready, Ready: r.captured()})
+	r.emit(Event{Kind: Ready, Ready: capturing})
 	if r.cfg.Duration > 0 {
 		duration.Reset(r.cfg.Duration)
 	}
@@ -233,15 +168,6 @@ func (p *pump) begin() {
 		}
 	}
 	p.output = newOutput(p.nextFile(timeNow()), p.run.cfg, header)
-}
-
-func (p *pump) openSources() (open []*source) {
-	for _, src := range p.sources {
-		if src.opened {
-			open = append(open, src)
-		}
-	}
-	return open
 }
 
 // linkTypes says which instances have which link type.

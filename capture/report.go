@@ -177,13 +177,8 @@ func (p *pump) stream(s *stream) InterfaceReport {
 	if s.cutShort {
 		rep.Truncated = 1
 	}
-	if src := p.of[s]; src != nil && src.opened {
-		rep.LinkType = src.header.LinkType.String()
-		stats := p.merger.Stats(src.id)
-		rep.Written, rep.Bytes, rep.Late = stats.Written-src.lost.records, stats.Bytes-src.lost.bytes, stats.Late
-		if stats.Written > 0 {
-			rep.First, rep.Last = instant(stats.First), instant(stats.Last)
-		}
+	for _, src := range p.sourcesOf(s) {
+		p.add(&rep, src)
 	}
 	rep.Discarded = rep.Received - rep.Written
 	if captured, filtered, dropped, known := s.sums(); known {
@@ -191,6 +186,35 @@ func (p *pump) stream(s *stream) InterfaceReport {
 		rep.Captured, rep.Filtered, rep.Dropped, rep.Unread = &captured, &filtered, &dropped, &unread
 	}
 	return rep
+}
+
+// add counts what came of a stream as one interface of the file.
+func (p *pump) add(rep *InterfaceReport, src *source) {
+	if rep.LinkType != "" {
+		rep.LinkType += ", "
+	}
+	rep.LinkType += src.header.LinkType.String()
+	stats := p.merger.Stats(src.id)
+	rep.Written += stats.Written - src.lost.records
+	rep.Bytes += stats.Bytes - src.lost.bytes
+	rep.Late += stats.Late
+	if stats.Written == 0 {
+		return
+	}
+	if first := instant(stats.First); rep.First == nil || first.Before(*rep.First) {
+		rep.First = first
+	}
+	if last := instant(stats.Last); rep.Last == nil || last.After(*rep.Last) {
+		rep.Last = last
+	}
+}
+
+// sums are what the helpers reported of a source, if all of them did.
+func (src *source) sums() (filtered, dropped int64, known bool) {
+	s := src.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return src.claims.filtered, src.claims.dropped, s.open && !src.claims.silent
 }
 
 // sums are what the stream's helpers reported, if all of them did.

@@ -56,8 +56,9 @@ type message struct {
 	stream *stream
 	kind   messageKind
 	batch  batch
-	header merge.Header // opened: of the stream
-	gap    *gap         // opened: what went before, when it is not the first time
+	header merge.Header     // opened: of the stream
+	gap    *gap             // opened: what went before, when it is not the first time
+	answer chan<- admission // opened: has room for the answer, which must come before the stream goes on
 }
 
 // gap is a time of which a stream has no packets, because it was lost and came back.

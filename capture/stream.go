@@ -36,23 +36,21 @@ type stream struct {
 	asleep  atomic.Int64 // when we gave no sign of life for long, the end of that, ns since the epoch
 	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
 
-	mu                          sync.Mutex
-	estimate                    estimate // of the instance's clock
-	open                        bool     // a header has come, ever
-	tried                       bool     // an attempt has failed; there may be others
-	done                        bool
-	err                         error // a problem; nil when it ended as it should
-	latest                      error // how the last attempt failed, while there may be others
-	refusal                     error // set by the pump: these packets cannot be written
-	close                       func()
-	sudo                        bool
-	report                      remote.Report
-	received                    int64 // records framed
-	captured, filtered, dropped int64 // as the helpers reported
-	silent                      bool  // one of them did not
-	gaps                        int64 // times that it was lost and came back
-	cutShort                    bool  // the last record was not whole
-	ending                      string
+	mu       sync.Mutex
+	estimate estimate // of the instance's clock
+	open     bool     // a header has come, ever
+	tried    bool     // an attempt has failed; there may be others
+	done     bool
+	err      error // a problem; nil when it ended as it should
+	latest   error // how the last attempt failed, while there may be others
+	sudo     bool
+	report   remote.Report
+	received int64   // records framed
+	claims           // of all its helpers
+	current  *claims // of those whose packets stand under the same interface of the file as the attempt's
+	gaps     int64   // times that it was lost and came back
+	cutShort bool    // the last record was not whole
+	ending   string
 }
 
 // errNotCapturing is how an instance ends that was not capturing yet when the capture was stopped.
@@ -130,7 +128,7 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	if err != nil {
 		return err
 	}
-	s.begin(process, sudo)
+	s.begin(sudo)
 	uncut := context.AfterFunc(r.alive, func() { process.Close() })
 	defer uncut()
 
@@ -190,15 +188,26 @@ func (s *stream) account(log *stderr, opened bool) {
 	defer s.mu.Unlock()
 	s.report = report
 	if opened {
-		s.silent = s.silent || !report.Known
-		addClaim(&s.captured, report.Captured)
-		addClaim(&s.filtered, report.Filtered)
-		addClaim(&s.dropped, report.Dropped)
+		s.add(report)
+		s.current.add(report)
 	}
 	if report.Known {
 		s.instance.run.cfg.Progress.drop(report.Dropped)
 		s.instance.run.cfg.Progress.Reported.Add(1)
 	}
+}
+
+// claims are the sums of what helpers reported in their ends.
+type claims struct {
+	captured, filtered, dropped int64
+	silent                      bool // one of them reported nothing
+}
+
+func (c *claims) add(report remote.Report) {
+	c.silent = c.silent || !report.Known
+	addClaim(&c.captured, report.Captured)
+	addClaim(&c.filtered, report.Filtered)
+	addClaim(&c.dropped, report.Dropped)
 }
 
 // mostClaimed is where sums of what instances claim end, so that none overflows, whatever they say and however often.
@@ -213,12 +222,11 @@ func (s *stream) complete() bool {
 	return s.open && !s.silent && s.captured == s.received
 }
 
-// begin makes a new attempt's process the one that refuse closes.
-func (s *stream) begin(process *sshx.Process, sudo bool) {
+// begin notes how a new attempt is made.
+func (s *stream) begin(sudo bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sudo = sudo
-	s.close = func() { process.Close() }
 }
 
 // beat gives the helper signs of life until the capture stops: some of them are questions what its clock shows. It closes
@@ -400,29 +408,43 @@ func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader)
 	if err := r.claim(log.Report().Host, s.instance); err != nil {
 		return err
 	}
-	m := message{stream: s, kind: opened, header: header}
+	answer := make(chan admission, 1)
+	m := message{stream: s, kind: opened, header: header, answer: answer}
 	s.mu.Lock()
 	if r.cfg.AlignClocks {
 		s.estimate.clock.Shift = -s.estimate.clock.certain()
 		reader.Shift(s.estimate.clock.Shift)
 	}
-	if !s.open {
-		s.arrival.Store(timeNow().UnixNano())
-	} else {
-		s.gaps++
+	if s.open {
 		m.gap = &gap{after: s.newest.Load(), text: s.gapText()}
 	}
-	if !s.open && r.cfg.MaxRemoteTime > 0 {
-		s.deadline = time.Now().Add(r.cfg.MaxRemoteTime)
-	}
-	s.open, s.latest = true, nil
 	s.report = log.Report() // for the name of the instance's address, and what is excluded
 	connection := s.report.Connection
 	s.mu.Unlock()
 	s.instance.learn(connection)
-	s.instance.join()
 	r.messages <- m
+	admission := <-answer // before any packet, so that none of a refused attempt is on its way
+	if admission.err != nil {
+		return admission.err
+	}
+	s.admitted(admission)
+	s.instance.join()
 	return nil
+}
+
+// admitted notes that the attempt captures.
+func (s *stream) admitted(a admission) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open {
+		s.gaps++
+	} else {
+		s.arrival.Store(timeNow().UnixNano())
+		if limit := s.instance.run.cfg.MaxRemoteTime; limit > 0 {
+			s.deadline = time.Now().Add(limit)
+		}
+	}
+	s.open, s.latest, s.current = true, nil, a.claims
 }
 
 // gapText says on the first packet after a gap how long it was, by our clock.
@@ -480,14 +502,11 @@ func (s *stream) verdict(e end, log *stderr, conn *sshx.Conn) error {
 	stopping := r.active.Err() != nil
 	readErr, waitErr, opened := e.readErr, e.waitErr, e.opened
 	s.mu.Lock()
-	refusal := s.refusal
 	s.cutShort = s.cutShort || errors.Is(readErr, merge.ErrTruncated)
 	s.mu.Unlock()
 	lost := errors.Is(waitErr, sshx.ErrLost)
 	var own *Error
 	switch {
-	case refusal != nil:
-		return refusal
 	case stopping && opened && readErr == nil && s.complete():
 		return nil // it lacks the exit status at most
 	case r.alive.Err() != nil && opened && r.end() == EndCut:
@@ -612,14 +631,6 @@ func exitStatus(err error) int {
 		return exit.Status
 	}
 	return -1
-}
-
-// refuse ends a stream whose packets the output cannot take.
-func (s *stream) refuse(err error) {
-	s.mu.Lock()
-	s.refusal = err
-	s.mu.Unlock()
-	s.close()
 }
 
 // finish records how the stream ended and tells everybody who waits for it. Only its first call counts.

@@ -300,6 +300,16 @@ func (m *Merger) newLane(s *source) *lane {
 	return l
 }
 
+// Reopen says that more comes from a source that was closed. Its clock is as far ahead of ours as SetOffset says next.
+func (m *Merger) Reopen(id SourceID, now time.Time) {
+	s := m.sources[id]
+	if s.slot >= 0 {
+		return
+	}
+	s.nyoung = 0
+	s.slot = m.horizon.open(s, 0, m.tick(now))
+}
+
 // retire gives back what a source needs to queue, if nothing more comes of it.
 func (m *Merger) retire(s *source) {
 	if s.slot >= 0 || !s.empty() {

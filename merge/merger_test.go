@@ -193,6 +193,34 @@ func TestMergerClosedSourceDoesNotHold(t *testing.T) {
 	}
 }
 
+// A source that was closed may be opened again, and is waited for like any other.
+func TestMergerReopen(t *testing.T) {
+	m := NewMerger(MergerConfig{Window: 100 * time.Millisecond})
+	a, b := m.Open(0, ms(0)), m.Open(0, ms(0))
+	c := collect(t)
+	m.Push(b, at(10, 20), ms(20))
+	m.Close(b)
+	m.Push(a, at(30), ms(31))
+	advance(t, m, 31, c)
+	wantTimes(t, c, 10, 20, 30)
+	m.Reopen(b, ms(40))
+	m.Reopen(b, ms(40)) // it is open
+	m.Push(a, at(50), ms(51))
+	advance(t, m, 51, c)
+	wantTimes(t, c)
+	m.Push(b, at(45, 55), ms(56))
+	m.Push(a, at(57), ms(58))
+	advance(t, m, 58, c)
+	wantTimes(t, c, 45, 50, 55)
+	m.Close(a)
+	m.Close(b)
+	advance(t, m, 59, c)
+	wantTimes(t, c, 57)
+	if s := m.Stats(b); s.Pushed != 4 || s.Written != 4 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // An instance whose clock is ahead waits for the others instead of making theirs late.
 func TestMergerOffset(t *testing.T) {
 	m := NewMerger(MergerConfig{Window: 100 * time.Millisecond})
