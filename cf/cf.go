@@ -67,6 +67,9 @@ type Client struct {
 
 	rootMu sync.Mutex
 	root   *root // what the API says about the platform; nil until asked
+
+	sshMu      sync.Mutex
+	sshEnabled map[string]bool // GUIDs of apps for which SSH is not disabled
 }
 
 // NewClient checks that somebody is logged in and has targeted a space. It does not connect.

@@ -30,6 +30,7 @@ type Config struct {
 	UAAOAuthClient        string
 	UAAOAuthClientSecret  string
 	UAAGrantType          string
+	Trace                 string // where the CLI writes what it sends and gets: a file's path, or a boolean for its standard output
 	CFOnK8s               struct{ Enabled bool }
 }
 

@@ -199,6 +199,31 @@ func TestLoginErrors(t *testing.T) {
 	}
 }
 
+// TestCheckSSH: the platform is asked about an app until SSH is enabled for it; that it does not answer is no obstacle.
+func TestCheckSSH(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, nil)
+	c := b.client(nil)
+	in := b.one(c, "shop")
+	b.Change(func(s *api.Server) { s.Apps[0].SSHDisabled = "ssh is disabled for space 'space'" })
+	for range 2 {
+		b.wants(c.CheckSSH(t.Context(), in), cf.KindSSHDisabled, "app 'shop': ssh is disabled for space 'space'", "cf allow-space-ssh space")
+	}
+	b.Change(func(s *api.Server) { s.Apps[0].SSHDisabled = "" })
+	for range 2 {
+		if err := c.CheckSSH(t.Context(), in); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := b.Count("GET /v3/apps/" + in.AppGUID + "/ssh_enabled"); n != 3 {
+		t.Errorf("%d questions, want 3", n)
+	}
+	b.Change(func(s *api.Server) { s.NoAccess = true })
+	if err := b.client(nil).CheckSSH(t.Context(), in); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestExplainLeavesTheRest(t *testing.T) {
 	t.Parallel()
 	b, p := sshBed(t, nil)

@@ -63,24 +63,56 @@ func (c *Client) explainRefusal(ctx context.Context, in Instance, err error) err
 	if moved := c.noLonger(ctx, in); moved != nil {
 		return moved
 	}
-	var v struct {
-		Enabled bool
-		Reason  string
-	}
-	ask := c.getJSON(ctx, c.api.JoinPath("/v3/apps/", url.PathEscape(in.AppGUID), "/ssh_enabled"), &v)
+	disabled := c.sshDisabled(ctx, in.AppGUID, in.App)
 	if ctx.Err() != nil {
 		return err
 	}
-	if ask == nil && !v.Enabled {
-		reason := c.secrets.redact(oneLine(v.Reason))
-		if reason == "" {
-			reason = "ssh is disabled"
-		}
-		return &Error{Kind: KindSSHDisabled, Problem: reason, Tip: c.enableTip(reason, in.App), Err: err}
+	if disabled != nil {
+		disabled.Err = err
+		return disabled
 	}
 	return &Error{Kind: KindLoginRefused, Err: err,
 		Problem: "the platform refuses the login to the instance, although SSH is enabled for the app",
 		Tip:     c.rolesTip() + "; when SSH was enabled after the app was started, 'cf restart " + shellWord(in.App) + "' makes it so"}
+}
+
+// sshDisabled asks the platform whether SSH is enabled for an app. It is nil where it is, and where the platform does not
+// say.
+func (c *Client) sshDisabled(ctx context.Context, guid, app string) *Error {
+	var v struct {
+		Enabled bool
+		Reason  string
+	}
+	if err := c.getJSON(ctx, c.api.JoinPath("/v3/apps/", url.PathEscape(guid), "/ssh_enabled"), &v); err != nil || v.Enabled {
+		return nil
+	}
+	reason := c.secrets.redact(oneLine(v.Reason))
+	if reason == "" {
+		reason = "ssh is disabled"
+	}
+	return problem(KindSSHDisabled, c.enableTip(reason, app), "%s", reason)
+}
+
+// CheckSSH reports whether the platform disables SSH for the app of an instance: one question in place of a refused login
+// to each of its instances. Once it does not, the platform is not asked about that app again.
+func (c *Client) CheckSSH(ctx context.Context, in Instance) error {
+	c.sshMu.Lock()
+	enabled := c.sshEnabled[in.AppGUID]
+	c.sshMu.Unlock()
+	if enabled {
+		return nil
+	}
+	if disabled := c.sshDisabled(ctx, in.AppGUID, in.App); disabled != nil {
+		disabled.Problem = "app '" + in.App + "': " + disabled.Problem
+		return disabled
+	}
+	c.sshMu.Lock()
+	defer c.sshMu.Unlock()
+	if c.sshEnabled == nil {
+		c.sshEnabled = make(map[string]bool)
+	}
+	c.sshEnabled[in.AppGUID] = true
+	return nil
 }
 
 // enableTip goes by the reasons that the API gives.

@@ -459,6 +459,19 @@ func TestCFPlugin(t *testing.T) {
 	if out := shell.String(); strings.Count(out, "PROMPT") > 2 && strings.Index(out, "PROMPT 0>") < strings.Index(out, "Saved") {
 		t.Errorf("the prompt came before the capture was saved:\n%s", out)
 	}
+	// ^C comes from the terminal, wherever standard input leads.
+	shell.types("cf pcap shop -o quiet.pcapng -f 'udp port 9' </dev/null; echo ended-$?\n")
+	shell.shows(`(?s)ended.*Capturing, press \^C to stop\.\.\.`)
+	shell.types("\x03")
+	shell.shows(`(?s)Saved capture to .quiet\.pcapng.*ended-0\r`)
+	for _, line := range []string{"CF_TRACE=true cf pcap shop -o -", "CF_TRACE=/dev/stdout cf pcap shop -o -", "cf pcap shop -o - -v"} {
+		out := filepath.Join(dir, "traced")
+		shell.types(line + " >traced; echo refused-$?-'" + line[:8] + "'\n")
+		shell.shows(`(?s)cf writes its trace to standard output.*hint: trace to a file.*refused-1-` + regexp.QuoteMeta(line[:8]) + `\r`)
+		if text, err := os.ReadFile(out); err != nil || len(text) > 0 {
+			t.Errorf("%s: %q, %v", line, text, err)
+		}
+	}
 	shell.types("cf pcap nope -o y.pcapng\n")
 	shell.shows(`(?s)App 'nope' not found.*PROMPT 1>`)
 	shell.types("bash -c 'read -p ask- x; echo got-$x'\n") // the terminal is the shell's again

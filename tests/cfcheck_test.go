@@ -65,8 +65,6 @@ func TestCloudFoundryCheckAsCapture(t *testing.T) {
 		args          []string
 		states        string
 	}{
-		{name: "ssh disabled", before: change(func(s *api.Server) { s.Apps[0].SSHDisabled = "ssh is disabled for app" }),
-			after: change(func(s *api.Server) { s.Apps[0].SSHDisabled = "" }), args: []string{"cf:shop/0"}, states: "oofsssss"},
 		{name: "no code", before: change(func(s *api.Server) {
 			s.Faults = []api.Fault{{Path: "/uaa/oauth/authorize", Times: 2, Status: 403, Body: `{"error":"access_denied","error_description":"not today"}`}}
 		}), after: change(func(s *api.Server) { s.Faults = nil }), args: []string{"cf:shop/0"}, states: "oofsssss"},
@@ -98,6 +96,34 @@ func TestCloudFoundryCheckAsCapture(t *testing.T) {
 		})
 	}
 	clean(t, patience, p.hosts...)
+}
+
+// TestCloudFoundrySSHDisabled: one question about the app, one answer about all its instances, and no login. A list needs
+// none.
+func TestCloudFoundrySSHDisabled(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, 3)
+	p.api.Change(func(s *api.Server) { s.Apps[0].SSHDisabled = "ssh is disabled for app" })
+	c := p.start("cf:shop", "-o", output(t, "x.pcapng"))
+	c.exit(patience, 1)
+	const problem = "app 'shop': ssh is disabled for app"
+	if text := c.stderr.String(); text != "sshpcap: "+problem+"\nhint: 'cf enable-ssh shop', then 'cf restart shop': running instances take it over only then\n" {
+		t.Errorf("capture says:\n%s", text)
+	}
+	l := p.look(t, "check", "--json", "cf:shop")
+	report := l.json()
+	if l.status != 1 || len(report.Instances) != 1 || report.Instances[0].states() != "fsssssss" || report.Instances[0].Problems[0].Problem != problem {
+		t.Errorf("check: exit %d, %s", l.status, l.stdout)
+	}
+	if n := p.api.Count("GET /v3/apps/" + p.api.ProcessGUID("shop", "web") + "/ssh_enabled"); n != 2 {
+		t.Errorf("%d questions in two runs", n)
+	}
+	if p.api.Count("GET /uaa/oauth/authorize") != 0 || p.proxy.Accepted() != 0 {
+		t.Errorf("%d codes, %d connections", p.api.Count("GET /uaa/oauth/authorize"), p.proxy.Accepted())
+	}
+	if l := p.look(t, "list", "cf:shop"); l.status != 0 || !strings.Contains(l.stdout, "shop/web/2") {
+		t.Errorf("list: exit %d, %s%s", l.status, l.stdout, l.stderr)
+	}
 }
 
 // TestCloudFoundryList: what the platform says; no instance is logged in to.

@@ -48,7 +48,7 @@ func TestInstall(t *testing.T) {
 		{"pcap shop --help", "", 0, help},
 		{"pcap -ask", "", 0, `^` + regexp.QuoteMeta(fmt.Sprint("bearer abc https://api.example.org ",
 			plugin.Ref{GUID: "space-guid", Name: "dev"}, plugin.Ref{GUID: "org-guid", Name: "acme"}, " true true true true")) + `( <nil>){8}\n$`},
-		{"pcap -v -ask", "", 0, `^bearer abc`},
+		{"pcap -v -ask", "", 0, `(?s)^\nREQUEST: .*\nbearer abc`}, // cf's own trace comes first
 		{"install-plugin " + program, "y\n", 1, `TIP: Use 'cf install-plugin -f' to force a reinstall`},
 		{"install-plugin " + program + " -f", "", 0, `(?s)^Plugin sshpcap 1\.2\.3 is already installed\. Uninstalling.*successfully uninstalled.*successfully installed\.\n$`},
 		{"pcap -ask", "", 0, `^bearer abc`},

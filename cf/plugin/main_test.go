@@ -150,9 +150,13 @@ type capturing struct {
 }
 
 func (c capturing) run(conn *plugin.Conn) int {
+	background := signal.Ignored(syscall.SIGINT)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	restore, err := plugin.Foreground(signal.Ignore)
+	restore, err := func() {}, error(nil)
+	if !background {
+		restore, err = plugin.Foreground(signal.Ignore)
+	}
 	defer func() {
 		restore()
 		restore()

@@ -93,7 +93,7 @@ func shells() map[string][]string {
 		"bash": {"bash", "--norc", "--noprofile", "--noediting", "-i"},
 		"dash": {"dash", "-i"},
 		"zsh":  {"zsh", "-f", "-i", "-o", "no_zle", "-o", "no_prompt_sp", "-o", "no_prompt_cr"},
-		"ksh":  {"ksh", "-i"},
+		"ksh":  {"ksh", "-i", "+o", "emacs"},
 	}
 	for name := range all {
 		if _, err := exec.LookPath(name); err != nil {

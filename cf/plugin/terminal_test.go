@@ -185,20 +185,59 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// TestNoStdin: where standard input is no terminal the plugin leaves things as they are: cf dies of ^C, the plugin saves.
-func TestNoStdin(t *testing.T) {
-	inEach(t, func(t *testing.T, s *screen) {
-		before := s.modes()
-		c := s.captures("cf pcap -dir DIR </dev/null")
-		if c.group == c.pid || s.group() != c.group {
-			t.Errorf("group %d has the terminal, the plugin %d is in group %d", s.group(), c.pid, c.group)
-		}
+// TestStandardFiles: ^C comes from the terminal, wherever the standard files lead. The shell prompts when the capture has
+// been saved.
+func TestStandardFiles(t *testing.T) {
+	for name, files := range map[string]string{
+		"no input":           "</dev/null",
+		"input from a pipe":  "< <(sleep 30)",
+		"none of them":       "</dev/null >out 2>err",
+		"no terminal device": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := inBash(t)
+			if name == "no terminal device" {
+				s.types("exec unshare --mount sh -c 'mount --bind /dev/null /dev/tty && exec bash --norc --noprofile --noediting -i'\n")
+				s.types("PS1='[rea''dy]'\n")
+				s.sees(`PS1=(?s:.*)` + prompt)
+			}
+			before := s.modes()
+			c := &captured{t: t, dir: t.TempDir()}
+			s.types("cf pcap -dir " + c.dir + " -save 1s " + files + "\n")
+			until(t, "it captures", func() bool { return c.noted("pids") })
+			c.read()
+			if group := s.group(); group != c.pid || group != c.group {
+				t.Errorf("group %d has the terminal, the plugin is %d in group %d", group, c.pid, c.group)
+			}
+			s.types("\x03")
+			s.sees(prompt)
+			if !c.saved() {
+				t.Error("the prompt comes before the capture is saved")
+			}
+			s.status(0)
+			s.usable(before)
+		})
+	}
+}
+
+// TestLoop: a capture in a loop that reads what to capture from a pipe. Each ^C ends one of them, which saves; the loop
+// goes on with the next.
+func TestLoop(t *testing.T) {
+	t.Parallel()
+	s := inBash(t)
+	before := s.modes()
+	dirs := []string{t.TempDir(), t.TempDir()}
+	s.types("printf '%s\\n' " + strings.Join(dirs, " ") + " | while read dir; do cf pcap -dir $dir -save 500ms; echo st=$?.; done\n")
+	for _, dir := range dirs {
+		c := &captured{t: t, dir: dir}
+		until(t, "it captures", func() bool { return c.noted("pids") })
 		s.types("\x03")
-		s.sees(prompt)
-		s.status(130)
+		s.sees(`saved\r\nst=0\.`)
 		c.saves()
-		s.usable(before)
-	})
+	}
+	s.sees(prompt)
+	s.usable(before)
 }
 
 // TestScript: a shell without job control is in one group with cf, and goes on when the capture has been saved.

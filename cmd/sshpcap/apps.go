@@ -60,7 +60,7 @@ func (a *apps) instances(ctx context.Context, meanwhile bool, skip func(cf.Insta
 	var out []capture.Instance
 	seen := make(map[string]bool)
 	for _, target := range a.targets {
-		found, err := a.client.Instances(ctx, target)
+		found, err := a.find(ctx, target)
 		switch {
 		case err != nil && a.follow && waits(err, meanwhile): // what was found is given all the same
 		case err != nil && meanwhile:
@@ -80,6 +80,17 @@ func (a *apps) instances(ctx context.Context, meanwhile bool, skip func(cf.Insta
 		}
 	}
 	return out, problem
+}
+
+// find gives the instances of a target that can be logged in to, as far as the platform says.
+func (a *apps) find(ctx context.Context, target cf.Target) (cf.Found, error) {
+	found, err := a.client.Instances(ctx, target)
+	if len(found.Running) > 0 {
+		if disabled := a.client.CheckSSH(ctx, found.Running[0]); disabled != nil {
+			return cf.Found{}, disabled
+		}
+	}
+	return found, err
 }
 
 // waits says whether an instance that is not there now may come later.

@@ -88,6 +88,7 @@ func runCheck(c *cli.Context, signals *signals) error {
 		return err
 	}
 	defer s.close()
+	s.found.checkSSH(signals.ctx)
 	cfg.Instances, cfg.Cut = s.found.instances(), signals.cut
 	s.found.leftOut(func(in cf.Instance) { s.display.line("%s", leftOut(in)) })
 	if len(cfg.Instances) > 0 {

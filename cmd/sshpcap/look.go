@@ -121,6 +121,18 @@ func find(c *cli.Context, d *display, names []string) (*targets, error) {
 	return t, nil
 }
 
+// checkSSH makes an app for which SSH is disabled one that is not found: none of its instances can be logged in to.
+func (t *targets) checkSSH(ctx context.Context) {
+	for i, app := range t.apps {
+		if len(app.found.Running) == 0 {
+			continue
+		}
+		if err := t.client.CheckSSH(ctx, app.found.Running[0]); err != nil {
+			t.apps[i].found, t.apps[i].err = cf.Found{}, err
+		}
+	}
+}
+
 func (t *targets) close() {
 	if t.client != nil {
 		t.client.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -26,9 +27,11 @@ func runPlugin(call plugin.Call, signals *signals) (restore func(), err error) {
 		return nothing, plugin.SendMetadata(signals.ctx, call.Port, pluginMetadata())
 	}
 	// ^C is for us: cf would die of it at once, and the shell would prompt while we are still saving.
-	restore, err = plugin.Foreground(signal.Ignore)
-	if err != nil {
-		return nothing, err
+	restore = nothing
+	if !signals.background {
+		if restore, err = plugin.Foreground(signal.Ignore); err != nil {
+			return nothing, err
+		}
 	}
 	app := newApp(signals)
 	app.Commands = []*cli.Command{pcapCommand(signals, call.Port)}
@@ -114,6 +117,9 @@ func runPcap(c *cli.Context, signals *signals, port string) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTrace(cfg); err != nil {
+		return err
+	}
 	s, err := newSession(c, cfg, signals)
 	if err != nil {
 		return err
@@ -140,6 +146,23 @@ func runPcap(c *cli.Context, signals *signals, port string) error {
 	}
 	s.cfg.Comment = describeCapture(append([]string{"cf pcap"}, c.Args().Slice()...), cfg.Filter)
 	return exit(s.run())
+}
+
+// checkTrace refuses to write packets to a standard output that cf writes to as well.
+func checkTrace(cfg capture.Config) error {
+	if cfg.Output.File == nil {
+		return nil
+	}
+	trace := plugin.Trace{Env: os.Getenv("CF_TRACE"), Args: plugin.ParentArgs()}
+	if path, err := cf.ConfigPath(); err == nil {
+		if config, err := cf.ReadConfig(path); err == nil { // cf says itself what is wrong with it
+			trace.Config = config.Trace
+		}
+	}
+	if setting := trace.Reaches(cfg.Output.File); setting != "" {
+		return &usageError{"cf writes its trace to standard output (" + setting + "), between the packets", "trace to a file with CF_TRACE=FILE, or capture to a file with -o"}
+	}
+	return nil
 }
 
 // stopWithCF ends the capture when cf has been ended, whose process group we are no longer in: nobody else would tell

@@ -14,15 +14,19 @@ type signals struct {
 	ctx    context.Context
 	cut    chan struct{} // closed by watch
 	cancel context.CancelFunc
-	in     chan os.Signal
-	over   chan struct{} // closed by close
-	done   chan struct{} // closed by watch when it returns
+
+	background bool // INT was ignored from the start, as a script's shell does for what it starts with &
+
+	in   chan os.Signal
+	over chan struct{} // closed by close
+	done chan struct{} // closed by watch when it returns
 }
 
 // watchSignals begins to watch; nothing may be started on an instance before that.
 func watchSignals() *signals {
 	s := &signals{cut: make(chan struct{}), in: make(chan os.Signal, 4), over: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.background = signal.Ignored(os.Interrupt)
 	signal.Notify(s.in, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is an error of the write, not the end of us
 	go s.watch()

@@ -19,13 +19,14 @@ import (
 type CF struct {
 	Home           string // where .cf/config.json is
 	PluginHome     string // where .cf/plugins is; "" is Home
+	Trace          string // CF_TRACE: a boolean, of which true is Stdout, or a file's path
 	Stdin          *os.File
 	Stdout, Stderr *os.File
 }
 
 // FromEnv finds the folders as cf does, in CF_HOME, else HOME, and CF_PLUGIN_HOME.
 func FromEnv(getenv func(string) string) CF {
-	return CF{Home: cmp.Or(getenv("CF_HOME"), getenv("HOME")), PluginHome: getenv("CF_PLUGIN_HOME")}
+	return CF{Home: cmp.Or(getenv("CF_HOME"), getenv("HOME")), PluginHome: getenv("CF_PLUGIN_HOME"), Trace: getenv("CF_TRACE")}
 }
 
 // Build makes the program in a folder and gives its path, which ends in /cf.
@@ -89,7 +90,10 @@ func (c *CF) run(args []string) error {
 	if slices.ContainsFunc(rest, func(a string) bool { return a == "-h" || a == "--help" || a == "--h" }) {
 		return c.helpFor(command.Name)
 	}
-	rest = slices.DeleteFunc(slices.Clone(rest), func(a string) bool { return a == "-v" }) // cf's own
+	if at := slices.Index(rest, "-v"); at >= 0 { // cf's own, and only the first
+		rest = slices.Delete(slices.Clone(rest), at, at+1)
+		c.Trace = "true"
+	}
 	return c.start(installed.Location, append([]string{command.Name}, rest...))
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -29,6 +30,7 @@ type config struct {
 	UAAOAuthClient        string
 	UAAOAuthClientSecret  string
 	UAAGrantType          string
+	Trace                 string
 }
 
 func (c *CF) configPath() string { return filepath.Join(c.Home, ".cf", "config.json") }
@@ -45,6 +47,24 @@ func readConfig(path string) (config, map[string]any, error) {
 		err = errors.Join(json.Unmarshal(data, &c), json.Unmarshal(data, &raw))
 	}
 	return c, raw, err
+}
+
+// trace writes what cf sends to where CF_TRACE and the config have it.
+func (c *CF) trace(text string) {
+	config, _, _ := readConfig(c.configPath()) // empty where it cannot be read
+	for _, setting := range []string{c.Trace, config.Trace} {
+		on, err := strconv.ParseBool(setting)
+		switch {
+		case setting == "" || err == nil && !on:
+		case err == nil:
+			fmt.Fprint(c.Stdout, text)
+		default:
+			if f, err := os.OpenFile(setting, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+				fmt.Fprint(f, text)
+				f.Close()
+			}
+		}
+	}
 }
 
 // refresh gives the access token, a new one if there is a UAA to be asked, and writes that to the config.

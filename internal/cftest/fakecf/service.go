@@ -69,7 +69,7 @@ type service struct {
 }
 
 func (c *CF) serve() (*service, error) {
-	s := &service{cmd: &CliRpcCmd{path: c.configPath()}}
+	s := &service{cmd: &CliRpcCmd{path: c.configPath(), trace: c.trace}}
 	server := rpc.NewServer()
 	if err := server.Register(s.cmd); err != nil {
 		return nil, err
@@ -118,6 +118,7 @@ func (s *service) close() {
 // CliRpcCmd is the service: its methods are what plugins call. One that has no other argument takes a string and ignores it.
 type CliRpcCmd struct {
 	path  string // of the config
+	trace func(text string)
 	mu    sync.Mutex
 	about PluginMetadata
 }
@@ -135,6 +136,7 @@ func (cmd *CliRpcCmd) SetPluginMetadata(about PluginMetadata, reply *bool) error
 func (cmd *CliRpcCmd) AccessToken(_ string, reply *string) error {
 	cmd.mu.Lock()
 	defer cmd.mu.Unlock()
+	cmd.trace("\nREQUEST: \nPOST /oauth/token HTTP/1.1\n[PRIVATE DATA HIDDEN]\n")
 	token, err := refresh(cmd.path)
 	*reply = token
 	return err
