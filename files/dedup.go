@@ -42,10 +42,10 @@ func newDedup(window time.Duration) *dedup {
 }
 
 // seen returns what to say of a packet that another interface had before; "" = none had.
-func (d *dedup) seen(b *merge.Batch, r merge.Record, number int, ifaces []iface) (comment string) {
+func (d *dedup) seen(b *merge.Batch, r merge.Record, number int, links []merge.LinkType) (comment string) {
 	d.forget(r.Time)
 	data := b.Packet(r)
-	p := print{maphash.Bytes(d.seed[0], data), maphash.Bytes(d.seed[1], data), r.CapLen, r.OrigLen, ifaces[number].LinkType}
+	p := print{maphash.Bytes(d.seed[0], data), maphash.Bytes(d.seed[1], data), r.CapLen, r.OrigLen, links[number]}
 	for _, s := range d.recent[p] {
 		if s.iface != number {
 			comment = fmt.Sprintf("duplicate of a packet of interface %d, %v before", s.iface, time.Duration(r.Time-s.time))

@@ -76,6 +76,7 @@ type InputReport struct {
 	Interfaces int
 	Sorted     bool
 	Damage     *Damage // nil = whole
+	Notes      []Note
 }
 
 // Damage is where an input ends to make sense. What is before was used.
@@ -131,7 +132,7 @@ func Merge(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.MaxOpen == 0 {
 		cfg.MaxOpen = mostOpen()
 	}
-	m := &merging{cfg: cfg}
+	m := &merging{cfg: cfg, budget: newBudget(len(cfg.Inputs))}
 	defer m.close()
 	err := m.run(ctx)
 	return m.report, err
@@ -143,6 +144,7 @@ func Merge(ctx context.Context, cfg Config) (Report, error) {
 type merging struct {
 	cfg    Config
 	report Report
+	budget *budget
 	temps  []*os.File // nameless
 }
 
@@ -168,9 +170,9 @@ func (m *merging) run(ctx context.Context) error {
 	return m.toMany(ctx, inputs)
 }
 
-func (m *merging) rotates() bool { return m.cfg.RotateSize > 0 || m.cfg.RotateInterval > 0 }
+func (c *Config) rotates() bool { return c.RotateSize > 0 || c.RotateInterval > 0 }
 
-func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.rotates() }
+func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.cfg.rotates() }
 
 // sources are the inputs as they were given. Each is looked at, so that one that is no capture fails before any work.
 func (m *merging) sources() (inputs []source, err error) {

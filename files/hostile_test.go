@@ -102,10 +102,41 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// TestTooMuchDescribed: interfaces, names and secrets are held, so there is a bound; beyond it the input is damaged, and
-// the others are used.
+// ngStatistics makes statistics of an interface, at a time in microseconds.
+func ngStatistics(iface, at int) []byte {
+	order := binary.LittleEndian
+	body := order.AppendUint32(nil, uint32(iface))
+	body = order.AppendUint32(order.AppendUint32(body, uint32(at>>32)), uint32(at))
+	body = append(body, ngOption(order, 4, string(order.AppendUint64(nil, 77)))...)
+	return ngBlock(order, 5, append(body, 0, 0, 0, 0))
+}
+
+// blocksOf returns the bodies of a little-endian file's blocks, by their types.
+func blocksOf(t testing.TB, paths ...string) map[uint32][][]byte {
+	t.Helper()
+	all := make(map[uint32][][]byte)
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(content) > 0 {
+			n := int(binary.LittleEndian.Uint32(content[4:]))
+			if n < 12 || n%4 != 0 || n > len(content) || binary.LittleEndian.Uint32(content[n-4:]) != uint32(n) {
+				t.Fatalf("%s: a block of %d bytes", path, n)
+			}
+			kind := binary.LittleEndian.Uint32(content)
+			all[kind] = append(all[kind], content[8:n-4])
+			content = content[n:]
+		}
+	}
+	return all
+}
+
+// TestTooMuchDescribed: what is held of interfaces has a bound. Beyond it the input is damaged, and the others are used. A
+// single output holds none of their descriptions.
 func TestTooMuchDescribed(t *testing.T) {
-	defer files.SetMaxHeld(1 << 20)()
+	defer files.SetMaxHeld(8 << 20)()
 	dir := t.TempDir()
 	good := write(t, dir, "good", pcap(binary.LittleEndian, false, three))
 	head := pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three[:1])
@@ -114,9 +145,102 @@ func TestTooMuchDescribed(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out")
 		report := merge(t, files.Config{Inputs: []string{bad, good}, Path: out, RotateSize: rotate})
 		damage := report.Inputs[0].Damage
-		if damage == nil || damage.Offset < 900_000 || damage.Offset > 1100_000 || report.Inputs[1].Damage != nil || report.Packets != 4 {
+		if rotate == 0 && (damage != nil || report.Inputs[0].Interfaces != 101) {
 			t.Errorf("%+v, damage %v", report, damage)
 		}
+		// 2 MiB are its own and as much is half of what is for all, and each byte counts twice.
+		if rotate > 0 && (damage == nil || damage.Offset < 1_900_000 || damage.Offset > 2_100_000) {
+			t.Errorf("%+v, damage %v", report, damage)
+		}
+		if report.Inputs[1].Damage != nil || report.Packets != 4 {
+			t.Errorf("%+v, damage %v", report, report.Inputs[1].Damage)
+		}
+	}
+}
+
+// TestTooMuchOfOneInput: what one input takes is never another's, in whatever order and how many at a time they are read.
+func TestTooMuchOfOneInput(t *testing.T) {
+	defer files.SetMaxHeld(4 << 20)()
+	dir := t.TempDir()
+	good := write(t, dir, "good", pcap(binary.LittleEndian, false, three))
+	named := write(t, dir, "named", append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), ngBlock(binary.LittleEndian, 4, make([]byte, 100))...))
+	bad := write(t, dir, "bad", append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three[:1]), ngInterfaces(100_000, 0)...))
+	inputs := []string{bad, good, bad, named, bad, good}
+	for name, cfg := range map[string]files.Config{
+		"pcap": {Format: files.Pcap}, "pcapng": {}, "rotated": {RotateSize: 1 << 20}, "stream": {Out: new(bytes.Buffer)}, "in groups": {MaxOpen: 2},
+		"in groups, rotated": {MaxOpen: 2, RotateInterval: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg.Inputs, cfg.Path = inputs, filepath.Join(t.TempDir(), "out")
+			report := merge(t, cfg)
+			for i, in := range report.Inputs {
+				if (in.Damage != nil) != (inputs[i] == bad) || in.Damage != nil && in.Damage.Offset < 10_000 {
+					t.Errorf("%+v, %v", in, in.Damage)
+				}
+				if want := map[string]int64{bad: 1}[inputs[i]]; in.Packets != max(want, 3*min(1, 1-want)) {
+					t.Errorf("%+v, %d packets", in, in.Packets)
+				}
+			}
+		})
+	}
+}
+
+// TestTooManyNames: names that every file of a rotated output would have are left out when there are too many, and counted. In
+// one file all are kept.
+func TestTooManyNames(t *testing.T) {
+	defer files.SetMaxHeld(1 << 20)()
+	dir := t.TempDir()
+	order := binary.LittleEndian
+	names := ngBlock(order, 4, append(ngOption(order, 1, "\x0a\x00\x00\x01"+strings.Repeat("n", 1000)+"\x00"), 0, 0, 0, 0))
+	head, packets := pcapng(order, "eth0", 6, 1e6, 0, three[:1]), pcapng(order, "eth0", 6, 1e6, 0, three)
+	in := write(t, dir, "in", slices.Concat(head, bytes.Repeat(names, 1000), packets))
+	report := merge(t, files.Config{Inputs: []string{in}, Path: filepath.Join(dir, "one")})
+	if got := blocksOf(t, report.Files...); len(got[4]) != 1000 || len(report.Inputs[0].Notes) > 0 || report.Packets != 4 {
+		t.Errorf("%d names, %+v", len(got[4]), report)
+	}
+	report = merge(t, files.Config{Inputs: []string{in}, Path: filepath.Join(dir, "many"), RotateInterval: time.Hour})
+	got := blocksOf(t, report.Files...)
+	notes := report.Inputs[0].Notes
+	if report.Packets != 4 || report.Inputs[0].Damage != nil || len(notes) != 1 || len(got[4])+int(notes[0].Count) != 1000 || len(got[4]) < 400 {
+		t.Errorf("%d names, %+v", len(got[4]), report)
+	}
+}
+
+// TestRotateManyStatistics: statistics go into the file where they stand and are not held, however many there are, also
+// where they come before the first packet. They make no file larger than it is to be.
+func TestRotateManyStatistics(t *testing.T) {
+	defer files.SetMaxHeld(1 << 20)()
+	const size = 100_000
+	order := binary.LittleEndian
+	content := append(pcapng(order, "eth0", 6, 1e6, 0, nil), ngInterfaces(99, 0)...)
+	statistics, packets, clock := 0, 0, 1_700_000_000_000_000
+	for second := range 400 {
+		clock += 1e6
+		for i := range 100 {
+			content = append(content, ngStatistics(i, clock)...)
+			statistics++
+		}
+		if second > 300 { // before it there are statistics only
+			body := order.AppendUint32(order.AppendUint32(order.AppendUint32(nil, 5), uint32(clock>>32)), uint32(clock&0xffffffff))
+			body = order.AppendUint32(order.AppendUint32(body, 4), 11)
+			content = append(content, ngBlock(order, 6, append(body, "data"...))...)
+			packets++
+		}
+	}
+	dir := t.TempDir()
+	in := write(t, dir, "in", content)
+	report := merge(t, files.Config{Inputs: []string{in}, Path: filepath.Join(dir, "out"), RotateSize: size})
+	got := blocksOf(t, report.Files...)
+	if in := report.Inputs[0]; in.Damage != nil || report.Packets != int64(packets) || len(got[6]) != packets || len(got[5]) != statistics || len(report.Files) < 5 {
+		t.Errorf("%d packets and %d statistics of %d and %d: %+v %v", len(got[6]), len(got[5]), packets, statistics, in, in.Damage)
+	}
+	for _, file := range report.Files[1:] { // the first one has all that comes before a packet
+		if info, err := os.Stat(file); err != nil || info.Size() > size {
+			t.Errorf("%s: %v, %d bytes", file, err, info.Size())
+		}
+	}
+	if first := filepath.Base(report.Files[0]); !strings.HasPrefix(first, "out_00001_20231114T2217") {
+		t.Errorf("the first file is %s, not of when it was begun", first)
 	}
 }
 

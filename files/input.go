@@ -57,6 +57,7 @@ type chunk struct {
 	ifaces  []int        // of each packet, instead; nil = they are of one
 	options []packetOptions
 	damage  *Damage // what comes behind it cannot be used; nothing does
+	notes   notes
 	release func()
 
 	taken   int   // packets that are in a round
@@ -89,6 +90,7 @@ type packetOptions struct {
 type event struct {
 	kind  uint32
 	off   int64  // in the input
+	time  int64  // of statistics
 	iface iface  // blockInterface
 	body  []byte // of others, little-endian; statistics: behind the interface's number, which is number
 	from  int    // statistics: of the interface, by the input's own count

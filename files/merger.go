@@ -79,18 +79,20 @@ const (
 	mostRounds  = 3
 )
 
+// newSink makes a sink for one pass.
+func (m *merging) newSink(format Format) *sink {
+	return &sink{cfg: &m.cfg, format: format, order: newOrder(), budget: m.budget}
+}
+
 // pass merges inputs into w, all at once.
 func (m *merging) pass(ctx context.Context, inputs []source, w io.Writer, format Format) (*sink, error) {
-	s := &sink{cfg: &m.cfg, format: format, order: newOrder()}
-	return s, m.mergeTo(ctx, inputs, s, w)
+	s := m.newSink(format)
+	s.to = w
+	return s, m.mergeTo(ctx, inputs, s)
 }
 
-// merge merges inputs into a sink that makes its files by itself.
-func (m *merging) merge(ctx context.Context, inputs []source, s *sink) error {
-	return m.mergeTo(ctx, inputs, s, nil)
-}
-
-func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.Writer) error {
+// mergeTo merges inputs into a sink.
+func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink) error {
 	if m.cfg.Dedup > 0 && s.format == Pcapng {
 		s.dedup = newDedup(m.cfg.Dedup)
 	}
@@ -118,7 +120,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink, w io.W
 			reading.Go(func() { in.read(ctx) })
 		}
 	}
-	err := g.run(ctx, w)
+	err := g.run(ctx)
 	if finish := s.finish(); err == nil {
 		err = finish
 	}
@@ -135,7 +137,7 @@ func (m *merging) readCounter(s source) *atomic.Int64 {
 }
 
 // run merges all that the inputs have.
-func (g *merger) run(ctx context.Context, w io.Writer) error {
+func (g *merger) run(ctx context.Context) error {
 	times := make([]int64, len(g.inputs))
 	for i, in := range g.inputs {
 		var err error
@@ -144,8 +146,8 @@ func (g *merger) run(ctx context.Context, w io.Writer) error {
 		}
 	}
 	g.ends = newTree(times)
-	if w != nil {
-		if err := g.sink.begin(w); err != nil {
+	if s := g.sink; s.rotation == nil && !s.begun() {
+		if err := s.begin(s.to); err != nil {
 			return err
 		}
 	}
@@ -333,6 +335,7 @@ func (w *worker) read(ctx context.Context, in *input) (int64, error) {
 				return never, err
 			}
 		}
+		in.notes.addAll(c.notes)
 		if c.damage != nil {
 			in.damage = c.damage
 		}
@@ -359,5 +362,6 @@ func (m *merging) account(inputs []*input, s *sink) {
 		}
 		r := &m.report.Inputs[in.report]
 		r.Format, r.Packets, r.Interfaces, r.Damage, r.Sorted = in.format, in.packets, len(in.numbers), in.damage, !in.disordered
+		r.Notes = in.notes
 	}
 }

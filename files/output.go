@@ -116,7 +116,7 @@ func (m *merging) toMany(ctx context.Context, inputs []source) error {
 		m.report.Packets = 0
 		m.cfg.Progress.Packets.Store(0)
 	}
-	if m.rotates() {
+	if m.cfg.rotates() {
 		return m.rotate(ctx, inputs)
 	}
 	s, err := m.pass(ctx, inputs, m.cfg.Out, m.cfg.Format)
@@ -160,8 +160,9 @@ func (m *merging) rotate(ctx context.Context, inputs []source) error {
 			r.file.Discard()
 		}
 	}()
-	s := &sink{cfg: &m.cfg, format: m.cfg.Format, order: newOrder(), rotation: r}
-	if err := m.merge(ctx, inputs, s); err != nil {
+	s := m.newSink(m.cfg.Format)
+	s.rotation = r
+	if err := m.mergeTo(ctx, inputs, s); err != nil {
 		return err
 	}
 	if r.file == nil { // not one packet

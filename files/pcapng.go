@@ -53,13 +53,13 @@ type pcapngDecoder struct {
 }
 
 type ngInterface struct {
-	number  int // of all sections
-	link    merge.LinkType
 	unit    int64
 	perSec  uint64 // units; 0 = 1e6 and 1e9, for which unit is the ns of one
 	offset  int64  // s
+	link    merge.LinkType
 	snaplen uint32
-	micro   bool // microseconds tell its times apart
+	number  int32 // of all sections
+	micro   bool  // microseconds tell its times apart
 }
 
 // ngChunk is a chunk with its memory.
@@ -279,7 +279,7 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 	if d.count == maxInterfaces {
 		return fmt.Errorf("it has more than %d interfaces", maxInterfaces)
 	}
-	in := ngInterface{number: d.count, link: merge.LinkType(d.order.Uint16(body)), unit: 1000, snaplen: d.order.Uint32(body[4:])}
+	in := ngInterface{number: int32(d.count), link: merge.LinkType(d.order.Uint16(body)), unit: 1000, snaplen: d.order.Uint32(body[4:])}
 	in.micro = true
 	named := false
 	var kept []byte
@@ -396,7 +396,7 @@ func (d *pcapngDecoder) packet(c *ngChunk, kind uint32, body []byte) error {
 	}
 	d.last = rec.Time
 	rec.Off = uint32(d.start + 8 + head)
-	d.assign(c, in.number)
+	d.assign(c, int(in.number))
 	if end := head + int(rec.CapLen) + -int(rec.CapLen)&3; kind != blockSimple && end < len(body) {
 		if options := d.optionsOf(body[end:], blockPacket); len(options) > 0 {
 			c.options = append(c.options, packetOptions{len(c.b.Records), options})
@@ -447,6 +447,6 @@ func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
 		}
 		to = d.appendOption(to, blockStatistics, code, value)
 	})
-	c.events = append(c.events, event{kind: blockStatistics, off: d.off, from: in.number, body: ended(to, at)})
+	c.events = append(c.events, event{kind: blockStatistics, off: d.off, time: in.time(uint64(d.order.Uint32(body[4:]))<<32 | uint64(d.order.Uint32(body[8:]))), from: int(in.number), body: ended(to, at)})
 	return nil
 }

@@ -19,9 +19,12 @@ type input struct {
 
 	queue   []*chunk // of which packets are in no round yet
 	newest  int64    // time that was read
-	numbers []int    // of its interfaces in the output
+	numbers []int32  // of its interfaces in the output
 	packets int64
 	damage  *Damage
+	notes   notes
+	holds   holding
+	links   []merge.LinkType // of its interfaces, each once, where the output is pcap
 
 	disordered bool
 }

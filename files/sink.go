@@ -1,10 +1,11 @@
 package files
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/sshpcap/sshpcap/merge"
 )
@@ -13,17 +14,21 @@ import (
 type sink struct {
 	cfg    *Config
 	format Format
+	to     io.Writer   // of its one file; nil: rotation makes its files
 	pcap   *merge.Pcap // one of the two is set once the first packet may be written
 	pcapng *merge.Pcapng
 
-	header merge.Header // of a pcap file
-	ifaces []iface      // by number in the output
-	nano   []bool       // of these; of a pcap file: one
-	shared []event      // names and secrets, which every file of a rotated output has
-	early  [][]byte     // statistics that came before the file was begun
-	held   int          // bytes of these, about
-	order  order
-	dedup  *dedup
+	header merge.Header                // of a pcap file
+	types  map[merge.LinkType][]string // link types of what goes into a pcap file, and the inputs that have them
+	links  []merge.LinkType            // of the interfaces, by number in the output
+	nano   []bool                      // of these; of a pcap file: one
+
+	interfaces blocks // for all files to come
+	shared     blocks // names and secrets, which every file of a rotated output has
+	early      blocks // others that came before the first file was begun
+	budget     *budget
+	order      order
+	dedup      *dedup
 
 	file     *outFile  // which the file's bytes go through; nil: a stream
 	rotation *rotation // nil: one file
@@ -43,108 +48,139 @@ func (s *sink) begin(to io.Writer) error {
 		return nil
 	}
 	s.pcapng = merge.NewPcapng(to, merge.Section{OS: runtime.GOOS + " " + runtime.GOARCH, Application: s.cfg.Application, Comment: s.cfg.Comment})
-	s.nano = nil
-	for _, i := range s.ifaces {
-		if err := s.add(i); err != nil {
+	if err := s.interfaces.writeTo(s.pcapng); err != nil {
+		return err
+	}
+	if err := s.pcapng.AddInterfaces(nil, s.nano...); err != nil {
+		return err
+	}
+	for _, b := range []*blocks{&s.shared, &s.early} {
+		if err := b.writeTo(s.pcapng); err != nil {
 			return err
 		}
 	}
-	for _, e := range s.shared {
-		if err := s.pcapng.WriteBlock(e.kind, e.body); err != nil {
-			return err
-		}
+	s.early = blocks{}
+	if s.rotation == nil {
+		s.interfaces, s.shared = blocks{}, blocks{}
 	}
-	for _, body := range s.early {
-		if err := s.pcapng.WriteBlock(blockStatistics, body); err != nil {
-			return err
-		}
-	}
-	s.early = nil
 	return nil
 }
 
 func (s *sink) begun() bool { return s.pcap != nil || s.pcapng != nil }
 
-func (s *sink) add(i iface) error {
-	s.nano = append(s.nano, i.Nano)
-	_, err := s.pcapng.AddRawInterface(i.Interface, i.options)
-	return err
+// maxEarly is how many bytes of blocks that are no packets are kept until there is a packet of every input. With more the file
+// begins earlier.
+const maxEarly = 1 << 20
+
+// beginEarly begins the file, if there is too much to wait any longer.
+func (s *sink) beginEarly(time int64) error {
+	switch {
+	case s.format == Pcap, s.begun():
+		return nil
+	case s.rotation == nil && s.interfaces.size+s.shared.size+s.early.size > maxEarly:
+		return s.begin(s.to)
+	case s.rotation != nil && s.early.size > maxEarly:
+		return s.rotation.next(s, time)
+	}
+	return nil
 }
 
-// describe adds an interface and returns its number.
-func (s *sink) describe(i iface) (int, error) {
-	if s.format == Pcap {
-		if len(s.ifaces) > 0 && s.header.LinkType != i.LinkType {
-			return 0, s.linkTypes(i)
-		}
-		s.header.LinkType = i.LinkType
-		s.header.Nano = s.header.Nano || i.Nano && !s.begun()
+// describe takes an interface of an input, which gets its number in the output.
+func (s *sink) describe(in *input, i *iface) error {
+	size := aroundInterface
+	if s.cfg.rotates() && s.format != Pcap {
+		size += merge.InterfaceSize(len(i.options))
 	}
-	s.ifaces = append(s.ifaces, i)
-	if s.pcapng != nil {
-		if err := s.add(i); err != nil {
-			return 0, err
-		}
-	}
-	return len(s.ifaces) - 1, nil
-}
-
-func (s *sink) linkTypes(last iface) error {
-	e := &LinkTypeError{Types: make(map[string][]string)}
-	for _, i := range append(s.ifaces, last) {
-		t := i.LinkType.String()
-		if names := e.Types[t]; len(names) == 0 || names[len(names)-1] != i.input {
-			e.Types[t] = append(names, i.input)
-		}
-	}
-	return e
-}
-
-// maxHeld bounds what is held of blocks that are no packets: interfaces, and names and secrets that every file of a
-// rotated output has. A few kilobytes of a compressed input can be any number of them.
-var maxHeld = 256 << 20 // only a test sets it
-
-// errTooMuch means that an input describes more than can be held.
-var errTooMuch = errors.New("there are too many interfaces, names or secrets")
-
-// hold takes note of a block that is held.
-func (s *sink) hold(n int) error {
-	const around = 200 // about what stands around it in memory
-	if s.held += n + around; s.held > maxHeld {
+	if !s.hold(in, size) {
 		return errTooMuch
 	}
+	in.numbers = append(in.numbers, int32(len(s.nano)))
+	if s.format == Pcap {
+		return s.describePcap(in, i)
+	}
+	s.links = append(s.links, i.LinkType)
+	s.nano = append(s.nano, i.Nano)
+	if s.pcapng != nil && s.rotation == nil {
+		s.buf = merge.AppendInterface(s.buf[:0], i.Interface, i.options)
+		return s.pcapng.AddInterfaces(s.buf, i.Nano)
+	}
+	piece := s.interfaces.room(merge.InterfaceSize(len(i.options)))
+	at := len(piece)
+	piece = merge.AppendInterface(piece, i.Interface, i.options)
+	s.interfaces.put(piece)
+	if s.pcapng != nil {
+		return s.pcapng.AddInterfaces(piece[at:], i.Nano)
+	}
+	return nil
+}
+
+// describePcap looks whether all inputs have the same link type.
+func (s *sink) describePcap(in *input, i *iface) error {
+	if !slices.Contains(in.links, i.LinkType) {
+		if s.types == nil {
+			s.types = make(map[merge.LinkType][]string)
+		}
+		in.links = append(in.links, i.LinkType)
+		s.types[i.LinkType] = append(s.types[i.LinkType], i.input)
+	}
+	if len(s.types) > 1 {
+		e := &LinkTypeError{Types: make(map[string][]string)}
+		for link, inputs := range s.types {
+			e.Types[link.String()] = inputs
+		}
+		return e
+	}
+	s.header.LinkType = i.LinkType
+	s.header.Nano = s.header.Nano || i.Nano && !s.begun()
 	return nil
 }
 
 // event takes a block that is no packet. Interfaces by the input's count are numbered in the output.
 func (s *sink) event(in *input, e *event) error {
-	if e.kind == blockInterface || s.format != Pcap && (s.rotation != nil || s.pcapng == nil) {
-		if err := s.hold(len(e.body) + len(e.iface.options)); err != nil {
+	var err error
+	switch {
+	case e.kind == blockInterface:
+		err = s.describe(in, &e.iface)
+	case s.format == Pcap:
+	case e.kind == blockStatistics:
+		err = s.place(e.kind, append(binary.LittleEndian.AppendUint32(nil, uint32(in.numbers[e.from])), e.body...))
+	default:
+		err = s.share(in, e)
+	}
+	return cmp.Or(err, s.beginEarly(e.time))
+}
+
+// place writes a block where it stands, in this file only.
+func (s *sink) place(kind uint32, body []byte) error {
+	size := merge.BlockSize(len(body))
+	if s.pcapng == nil {
+		s.early.put(merge.AppendBlock(s.early.room(size), kind, body))
+		return nil
+	}
+	if r := s.rotation; r != nil && s.packets > 0 && s.cfg.RotateSize > 0 && s.size()+int64(size) > s.cfg.RotateSize {
+		if err := r.next(s, s.order.newest); err != nil {
 			return err
 		}
 	}
-	switch {
-	case e.kind == blockInterface:
-		n, err := s.describe(e.iface)
-		in.numbers = append(in.numbers, n)
-		return err
-	case s.format == Pcap:
+	s.buf = merge.AppendBlock(s.buf[:0], kind, body)
+	return s.pcapng.WriteBlocks(s.buf)
+}
+
+// share writes names or secrets, which are for all files.
+func (s *sink) share(in *input, e *event) error {
+	size := merge.BlockSize(len(e.body))
+	if s.cfg.rotates() && !s.hold(in, size) {
+		in.notes.add("block", "left out: there are more names and secrets than every file can have", 1)
 		return nil
-	case e.kind == blockStatistics:
-		body := append(binary.LittleEndian.AppendUint32(nil, uint32(in.numbers[e.from])), e.body...)
-		if s.pcapng == nil {
-			s.early = append(s.early, body)
-			return nil
-		}
-		return s.pcapng.WriteBlock(e.kind, body)
 	}
-	if s.rotation != nil || s.pcapng == nil {
-		s.shared = append(s.shared, *e)
+	if s.pcapng == nil || s.rotation != nil {
+		s.shared.put(merge.AppendBlock(s.shared.room(size), e.kind, e.body))
 	}
 	if s.pcapng == nil {
 		return nil
 	}
-	return s.pcapng.WriteBlock(e.kind, e.body)
+	s.buf = merge.AppendBlock(s.buf[:0], e.kind, e.body)
+	return s.pcapng.WriteBlocks(s.buf)
 }
 
 // note remembers how far time has come at this place in the file.
@@ -199,7 +235,7 @@ func (s *sink) put(room []byte, places []uint32, of *part) {
 	case s.pcap != nil:
 		s.pcap.PutRun(room, places, c.batch, of.records)
 	case len(c.ifaces) == 0 && len(of.options) == 0:
-		s.pcapng.PutRun(room, places, of.in.numbers[c.iface], c.batch, of.records)
+		s.pcapng.PutRun(room, places, int(of.in.numbers[c.iface]), c.batch, of.records)
 	default:
 		for i := range of.records {
 			s.appendOne(room[:places[i]], of, i, of.optionsOf(i)) // for which there is room
@@ -214,7 +250,7 @@ func (s *sink) append(p []byte, of *part, from, to int) []byte {
 	case s.pcap != nil:
 		return s.pcap.AppendRun(p, c.batch, of.records[from:to])
 	case len(c.ifaces) == 0 && len(c.options) == 0:
-		return s.pcapng.AppendRun(p, of.in.numbers[c.iface], c.batch, of.records[from:to])
+		return s.pcapng.AppendRun(p, int(of.in.numbers[c.iface]), c.batch, of.records[from:to])
 	}
 	for ; from < to; from++ {
 		p = s.appendOne(p, of, from, of.optionsOf(from))
@@ -233,7 +269,7 @@ func (s *sink) appendOne(p []byte, of *part, record int, options []byte) []byte 
 
 // numberOf is the number of a packet's interface in the output.
 func (s *sink) numberOf(of *part, record int) int {
-	return of.in.numbers[of.chunk.ifaceOf(of.from+record)]
+	return int(of.in.numbers[of.chunk.ifaceOf(of.from+record)])
 }
 
 // write writes a run of packets, which are in order in themselves: those from..to of a part.
@@ -265,7 +301,7 @@ func (s *sink) write(of *part, from, to int) error {
 func (s *sink) appendMarked(p []byte, of *part, from, to int) []byte {
 	for ; from < to; from++ {
 		options := of.optionsOf(from)
-		if text := s.dedup.seen(of.chunk.batch, of.records[from], s.numberOf(of, from), s.ifaces); text != "" {
+		if text := s.dedup.seen(of.chunk.batch, of.records[from], s.numberOf(of, from), s.links); text != "" {
 			options = merge.AppendComment(options[:len(options):len(options)], text)
 		}
 		p = s.appendOne(p, of, from, options)

@@ -2,31 +2,59 @@ package merge
 
 import "fmt"
 
-// AddRawInterface adds an interface whose options stand in the file as they are given: little-endian, without those of
-// resolution and time offset, which follow from nano, and without the one that ends them. It returns its number.
-func (p *Pcapng) AddRawInterface(i Interface, options []byte) (int, error) {
-	b := newBlock(blockInterface)
-	b = le.AppendUint16(b, uint16(i.LinkType))
-	b = le.AppendUint16(b, 0)
-	b = le.AppendUint32(b, min(i.Snaplen, MaxRecord))
-	b = append(b, options...)
+// AppendInterface appends the block of an interface whose options stand in the file as they are given: little-endian,
+// without those of resolution and time offset, which follow from i.Nano, and without the one that ends them. Of i only
+// the link type, the snaplen and Nano are looked at.
+func AppendInterface(to []byte, i Interface, options []byte) []byte {
+	at := len(to)
+	to = le.AppendUint32(to, blockInterface)
+	to = le.AppendUint32(to, 0) // the length, for now
+	to = le.AppendUint16(to, uint16(i.LinkType))
+	to = le.AppendUint16(to, 0)
+	to = le.AppendUint32(to, min(i.Snaplen, MaxRecord))
+	to = append(to, options...)
 	resolution := byte(6)
 	if i.Nano {
 		resolution = 9
 	}
-	if err := p.put(b.option(interfaceResolution, []byte{resolution}).option(optionEnd, nil)); err != nil {
-		return 0, err
+	to = block(to).option(interfaceResolution, []byte{resolution}).option(optionEnd, nil)
+	return endBlock(to, at)
+}
+
+// InterfaceSize is how many bytes AppendInterface appends with options of so many.
+func InterfaceSize(options int) int { return blockHead + 8 + options + 8 + endOfOptions + 4 }
+
+// AppendBlock appends a block of a type that is nothing to this package: little-endian, its body padded to 32 bits.
+func AppendBlock(to []byte, kind uint32, body []byte) []byte {
+	at := len(to)
+	to = le.AppendUint32(le.AppendUint32(to, kind), 0)
+	return endBlock(append(to, body...), at)
+}
+
+// BlockSize is how many bytes AppendBlock appends with a body of so many.
+func BlockSize(body int) int { return blockHead + body + 4 }
+
+const blockHead = 8 // type and length
+
+func endBlock(to []byte, at int) []byte {
+	size := uint32(len(to) - at + 4)
+	le.PutUint32(to[at+4:], size)
+	return le.AppendUint32(to, size)
+}
+
+// AddInterfaces adds interfaces whose blocks AppendInterface made, one for each of nano. They stay the caller's.
+func (p *Pcapng) AddInterfaces(blocks []byte, nano ...bool) error {
+	if err := p.WriteBlocks(blocks); err != nil {
+		return err
 	}
-	p.interfaces = append(p.interfaces, i.Nano)
-	return len(p.interfaces) - 1, nil
+	p.interfaces = append(p.interfaces, nano...)
+	return nil
 }
 
-// WriteBlock writes a block of a type that has no method of its own here: little-endian, padded to 32 bits.
-func (p *Pcapng) WriteBlock(kind uint32, body []byte) error {
-	return p.put(append(newBlock(kind), body...))
-}
+// WriteBlocks writes blocks that AppendBlock made. They stay the caller's.
+func (p *Pcapng) WriteBlocks(blocks []byte) error { return p.out.put(blocks, 0) }
 
-// AppendWithOptions appends to p one record of b as AppendRun does, with options that are as those of AddRawInterface:
+// AppendWithOptions appends to p one record of b as AppendRun does, with options that are as those of AppendInterface:
 // padded, which is the caller's business.
 func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, options []byte) []byte {
 	if len(options)&3 != 0 {
@@ -42,7 +70,7 @@ func (p *Pcapng) AppendWithOptions(to []byte, iface int, b *Batch, r Record, opt
 	return to
 }
 
-// AppendComment appends a comment to options that are as those of AddRawInterface.
+// AppendComment appends a comment to options that are as those of AppendInterface.
 func AppendComment(options []byte, comment string) []byte {
 	return block(options).text(optionComment, comment)
 }

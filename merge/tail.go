@@ -143,7 +143,7 @@ func (t *Tail) units(r io.Reader, size int) *units {
 	return &units{tail: t, r: bufio.NewReaderSize(r, size), off: t.From}
 }
 
-// longestUnit is more than any block that we write has. Those of WriteBlock and AddRawInterface are the longest: what
+// longestUnit is more than any block that we write has. Those of AppendBlock and AppendInterface are the longest: what
 // package files takes from others has up to 16 MiB.
 const longestUnit = 17 << 20
 

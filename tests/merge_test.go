@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	enc "encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -106,6 +107,46 @@ func TestMergeLikeMergecap(t *testing.T) {
 		}
 		if info, err := os.Stat(ours); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v %v", info, err)
+		}
+	}
+}
+
+// What a million interfaces take, which are nothing but described, is within what is promised; a sound file beside them is
+// whole.
+func TestMergeMillionInterfaces(t *testing.T) {
+	t.Parallel()
+	const promised, program = 256 << 20, 64 << 20
+	dir := t.TempDir()
+	le := enc.LittleEndian
+	block := func(kind uint32, body ...byte) []byte {
+		b := le.AppendUint32(le.AppendUint32(nil, kind), uint32(len(body)+12))
+		return le.AppendUint32(append(b, body...), uint32(len(body)+12))
+	}
+	section := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, 0x1a2b3c4d), 1), 1<<64-1)
+	iface := block(1, 1, 0, 0, 0, 0, 0, 0, 0)
+	content := append(block(0x0a0d0d0a, section...), bytes.Repeat(iface, 1<<20)...)
+	million, good := filepath.Join(dir, "million"), filepath.Join(dir, "good")
+	if err := os.WriteFile(million, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mergeFile(t, good, []int64{1, 2, 3})
+	for name, args := range map[string][]string{
+		"rotated": {"--rotate-size", "200MB", million},
+		"beside":  {million, good},
+		"many":    {"--rotate-size", "200MB", million, good, million, million},
+	} {
+		cmd := exec.Command(binary, append([]string{"merge", "-o", filepath.Join(dir, name+".pcapng")}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		rss := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+		t.Logf("%s: %d MiB, exit %d", name, rss>>20, cmd.ProcessState.ExitCode())
+		if rss > promised+program {
+			t.Errorf("%s: %d MiB", name, rss>>20)
+		}
+		if strings.Contains(string(out), "good: damaged") || slices.Contains(args, good) && !strings.Contains(string(out), "(3 packets") {
+			t.Errorf("%s: %s", name, out)
 		}
 	}
 }

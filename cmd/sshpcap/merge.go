@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -278,6 +280,31 @@ func printMerged(w io.Writer, report files.Report) {
 		if !in.Sorted {
 			fmt.Fprintf(w, "%s was not in order; its packets have been put in their place.\n", in.Name)
 		}
+	}
+	printNotes(w, report)
+}
+
+// printNotes prints what was special about inputs: each kind once, whatever number of inputs it is of.
+func printNotes(w io.Writer, report files.Report) {
+	type kind struct{ what, text string }
+	var kinds []kind
+	counts, inputs := make(map[kind]int64), make(map[kind][]string)
+	for _, in := range report.Inputs {
+		for _, note := range in.Notes {
+			k := kind{note.What, note.Text}
+			if counts[k] == 0 {
+				kinds = append(kinds, k)
+			}
+			counts[k] += note.Count
+			inputs[k] = append(inputs[k], in.Name)
+		}
+	}
+	for _, k := range kinds {
+		names := inputs[k]
+		if len(names) > 3 {
+			names = append(slices.Clone(names[:3]), fmt.Sprintf("%d more", len(names)-3))
+		}
+		fmt.Fprintf(w, "%s: %s: %s.\n", strings.Join(names, ", "), count(int(counts[k]), k.what), k.text)
 	}
 }
 

@@ -70,6 +70,21 @@ func TestWritten(t *testing.T) {
 	}
 }
 
+// Each kind of a note is one line, and names a few of its inputs.
+func TestPrintNotes(t *testing.T) {
+	custom := files.Note{What: "custom block", Text: "left out: of another kind", Count: 1}
+	report := files.Report{Inputs: []files.InputReport{{Name: "a", Notes: []files.Note{custom, {What: "name", Text: "left out", Count: 1200}}}}}
+	for _, name := range []string{"b", "c", "d", "e"} {
+		report.Inputs = append(report.Inputs, files.InputReport{Name: name, Notes: []files.Note{custom}})
+	}
+	var got strings.Builder
+	printNotes(&got, report)
+	want := "a, b, c, 2 more: 5 custom blocks: left out: of another kind.\na: 1,200 names: left out.\n"
+	if got.String() != want {
+		t.Errorf("%q, want %q", got.String(), want)
+	}
+}
+
 // silent is somebody who takes and gives nothing, until it is released.
 type silent struct {
 	found    func() // called when that is found out
