@@ -44,7 +44,7 @@ func CheckKnownHost(file string, e Endpoint, key ssh.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	return d.checkHostKey(&e, db, key)
+	return d.checkHostKey(&e, db, db.host(&e), key)
 }
 
 // MostUnread bounds Unread.

@@ -13,9 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
-	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
+	"golang.org/x/crypto/ssh/knownhosts"
 )
 
 // hostKeys caches known_hosts files and adds lines to them, one at a time.
@@ -44,13 +43,10 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 	if err != nil {
 		return err
 	}
-	known := db.known(a.e.lookupName())
+	known := db.host(a.e)
 	config.HostKeyAlgorithms = algorithms(known)
 	config.HostKeyCallback = func(_ string, _ net.Addr, key ssh.PublicKey) error {
-		if db.holds(known, key) {
-			return nil
-		}
-		a.hostKeyErr = a.d.checkHostKey(a.e, db, key)
+		a.hostKeyErr = a.d.checkHostKey(a.e, db, known, key)
 		return a.hostKeyErr
 	}
 	return nil
@@ -77,44 +73,69 @@ func (a *attempt) bounded(check ssh.HostKeyCallback) ssh.HostKeyCallback {
 	}
 }
 
-// lookupName is host:port as known_hosts is searched for it.
-func (e *Endpoint) lookupName() string {
-	if e.HostKeyAlias != "" {
-		return net.JoinHostPort(strings.ToLower(e.HostKeyAlias), "22") // an alias has no port in ssh either
+// knownNames are the host's names in known_hosts, in lower case: with a port that is not 22, both with it and without.
+func (e *Endpoint) knownNames() []string {
+	switch host := strings.ToLower(e.Host); {
+	case e.HostKeyAlias != "":
+		return []string{strings.ToLower(e.HostKeyAlias)} // an alias has no port in ssh either
+	case e.port() == 22:
+		return []string{host}
+	default:
+		return []string{fmt.Sprintf("[%s]:%d", host, e.port()), host}
 	}
-	return hostPort(strings.ToLower(e.Host), e.port())
 }
 
-// checkHostKey decides about a key.
-func (d *Dialer) checkHostKey(e *Endpoint, db *knownDB, key ssh.PublicKey) error {
-	err := db.check(e.lookupName(), key)
-	if err == nil {
+// knownName is the one that new lines are written for.
+func (e *Endpoint) knownName() string { return e.knownNames()[0] }
+
+// checkHostKey decides about a key. A certificate that is no good here leaves the key in it, as in ssh.
+func (d *Dialer) checkHostKey(e *Endpoint, db *knownDB, known knownHost, key ssh.PublicKey) error {
+	if line := db.revokes(key); line != nil {
+		return revokedError(key, line.place())
+	}
+	var certErr error
+	if cert, ok := key.(*ssh.Certificate); ok && known.signs(cert) {
+		if certErr = e.checkHostCert(cert); certErr == nil {
+			return nil
+		}
+	}
+	ok, others := known.holds(plainKey(key))
+	switch {
+	case ok:
 		return nil
-	}
-	if revoked, ok := errors.AsType[*xknownhosts.RevokedError](err); ok {
-		return revokedError(key, db.place(revoked.Revoked))
-	}
-	known, ok := errors.AsType[*xknownhosts.KeyError](err)
-	if !ok {
-		return certError(key, err)
-	}
-	if want := db.plainKeys(known.Want); len(want) > 0 {
-		return changedError(e, key, want, db)
-	}
-	if e.StrictHostKey == StrictYes {
+	case certErr != nil:
+		return certErr
+	case len(others) > 0:
+		return changedError(e, key, others)
+	case e.StrictHostKey == StrictYes:
 		return unknownError(e, key)
 	}
 	return d.state.hosts.add(d, e, key)
 }
 
+// checkHostCert checks a certificate whose authority is known.
+func (e *Endpoint) checkHostCert(cert *ssh.Certificate) error {
+	name := strings.ToLower(e.Host)
+	if e.HostKeyAlias != "" {
+		name = e.knownName()
+	}
+	if cert.CertType != ssh.HostCert {
+		return certError(cert, errors.New("it is no host certificate"))
+	}
+	if err := new(ssh.CertChecker).CheckCert(name, cert); err != nil {
+		return certError(cert, err)
+	}
+	return nil
+}
+
 // algorithms puts those first of which a key is known, so that a server with several keys shows that one. The others
 // stay, so that a server that has changed its key is told from one that has nothing in common with us. Certificates are
-// asked for only when an authority is known; x/crypto would refuse all others, where ssh looks at the key inside. Then
-// they are of every kind: an authority's own kind, which knownhosts goes by, says nothing about the keys it signs.
-func algorithms(known []knownhosts.PublicKey) []string {
+// asked for only when an authority is known. Then they are of every kind: an authority's own kind says nothing about the
+// keys it signs.
+func algorithms(known knownHost) []string {
 	all := hostKeyAlgorithms()
 	var list []string
-	if slices.ContainsFunc(known, func(k knownhosts.PublicKey) bool { return k.Cert }) {
+	if len(known.keys(markAuthority)) > 0 {
 		list = slices.DeleteFunc(slices.Clone(all), isPlainAlgorithm)
 	}
 	add := func(algo string) {
@@ -122,9 +143,8 @@ func algorithms(known []knownhosts.PublicKey) []string {
 			list = append(list, algo)
 		}
 	}
-	for _, k := range known {
+	for _, k := range known.keys("") {
 		switch {
-		case k.Cert:
 		case k.Type() == ssh.KeyAlgoRSA: // whose name as an algorithm means SHA-1: of an old host it is known to be its own
 			add(ssh.KeyAlgoRSASHA512)
 			add(ssh.KeyAlgoRSASHA256)
@@ -182,21 +202,22 @@ func unknownError(e *Endpoint, key ssh.PublicKey) error {
 	return &Error{Kind: KindUnknownHostKey,
 		Problem: fmt.Sprintf("unknown host key: %s %s", keyName(key), ssh.FingerprintSHA256(key)),
 		Tip: "compare the fingerprint with the host's own, then connect once with ssh or add this line to " + file +
-			" (-k, --skip-host-validation goes without):\n" + xknownhosts.Line([]string{e.lookupName()}, key),
-		Err: &xknownhosts.KeyError{}}
+			" (-k, --skip-host-validation goes without):\n" + e.knownName() + " " + keyText(key),
+		Err: &knownhosts.KeyError{}}
 }
 
-func changedError(e *Endpoint, key ssh.PublicKey, want []xknownhosts.KnownKey, db *knownDB) error {
+func changedError(e *Endpoint, key ssh.PublicKey, others []*knownLine) error {
 	var places []string
-	for _, k := range want {
-		places = append(places, db.place(k))
+	var want []knownhosts.KnownKey
+	for _, l := range others {
+		places = append(places, l.place())
+		want = append(want, knownhosts.KnownKey{Key: l.key, Filename: l.file, Line: l.number})
 	}
-	name := xknownhosts.Normalize(e.lookupName())
 	return &Error{Kind: KindChangedHostKey,
 		Problem: fmt.Sprintf("HOST KEY HAS CHANGED, somebody may be listening in: it is %s %s, but %s has another",
 			keyName(key), ssh.FingerprintSHA256(plainKey(key)), strings.Join(places, " and ")),
-		Tip: fmt.Sprintf("ask who runs the host; only if the new key is right: ssh-keygen -R '%s' -f %s", name, db.file(want[0])),
-		Err: &xknownhosts.KeyError{Want: want}}
+		Tip: fmt.Sprintf("ask who runs the host; only if the new key is right: ssh-keygen -R '%s' -f %s", e.knownName(), others[0].file),
+		Err: &knownhosts.KeyError{Want: want}}
 }
 
 func revokedError(key ssh.PublicKey, place string) error {
@@ -206,18 +227,14 @@ func revokedError(key ssh.PublicKey, place string) error {
 }
 
 // certError is about host certificates; x/crypto has no types for what is wrong with them.
-func certError(key ssh.PublicKey, err error) error {
-	cert, ok := key.(*ssh.Certificate)
-	if !ok {
-		return &Error{Kind: KindOther, Problem: "host key: " + plain(err), Err: err}
-	}
-	if strings.HasSuffix(err.Error(), "revoked") {
-		e := revokedError(key, "a @revoked line of known_hosts, for it or its authority").(*Error)
-		e.Err = err
-		return e
-	}
+func certError(cert *ssh.Certificate, err error) error {
 	return &Error{Kind: KindBadHostCert, Problem: fmt.Sprintf("host certificate %q is not valid here: %s", oneLine(cert.KeyId), plain(err)), Err: err,
 		Tip: "ask who runs the host for a new certificate; ssh-keygen -L shows what one is valid for"}
+}
+
+// keyText is the key as it stands in known_hosts.
+func keyText(key ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 }
 
 // keyName is what people call a kind of key.
@@ -246,18 +263,20 @@ func (h *hostKeys) add(d *Dialer, e *Endpoint, key ssh.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	if db.check(e.lookupName(), key) == nil {
+	key = plainKey(key)
+	switch ok, others := db.host(e).holds(key); {
+	case ok:
 		return nil
+	case len(others) > 0:
+		return changedError(e, key, others)
 	}
 	file := e.KnownHosts[0]
-	key = plainKey(key)
-	name := xknownhosts.Normalize(e.lookupName())
+	name := e.knownName()
 	listed := name
 	if e.HashKnownHosts {
-		listed = xknownhosts.HashHostname(name)
+		listed = knownhosts.HashHostname(name)
 	}
-	// Line would take a hashed name for one with a port.
-	line := listed + " " + strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + "\n"
+	line := listed + " " + keyText(key) + "\n"
 	h.latest = latestDB{}
 	if err := appendLine(file, line); err != nil {
 		return &Error{Kind: KindKnownHosts, Problem: "cannot add the host key: " + plain(err), Err: err,

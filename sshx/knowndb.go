@@ -2,30 +2,46 @@ package sshx
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha1" // what known_hosts hashes names with
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
-	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 )
 
-// knownDB is what known_hosts files said when they were read.
+// knownDB is what known_hosts files said when they were read. It finds the lines about a name as ssh does, by the text of
+// the name: "[host]:port" is another one than "host".
 type knownDB struct {
-	*knownhosts.HostKeyDB
-	authorities map[string]bool   // "file:line" of @cert-authority lines
-	real        map[string]string // the names of files that were read from a cleaned copy, by the copy's name
-	revoked     bool              // there are @revoked lines
-	lines       map[string][]byte // by the hosts they name, as long as all lines are plain; nil when not
-	stamp       string            // changes when a file does
+	lines   []*knownLine
+	named   map[string][]int      // indexes of lines by a name that stands there in full
+	other   []int                 // indexes of lines with hashed names or patterns
+	revoked map[string]*knownLine // by the key; sshd(8): it must not ever be accepted, whatever the host
+	stamp   string                // changes when a file does
 }
+
+// knownLine is one line.
+type knownLine struct {
+	marker string // authority, revoked, or ""
+	hosts  string
+	key    ssh.PublicKey
+	file   string
+	number int
+}
+
+// The markers of known_hosts, see sshd(8).
+const (
+	markAuthority = "@cert-authority"
+	markRevoked   = "@revoked"
+)
+
+func (l *knownLine) place() string { return fmt.Sprintf("%s:%d", l.file, l.number) }
 
 // lookAgain is how long files are taken not to have changed: a thousand hosts that are connected to at once ask for them.
 const lookAgain = 100 * time.Millisecond
@@ -86,154 +102,191 @@ func existing(files []string) (found []string, stamp string) {
 	return found, b.String()
 }
 
-// readKnownHosts leaves out lines that x/crypto cannot read, as ssh does, where x/crypto would refuse the whole file.
+// mostBadLines bounds the warnings about lines that cannot be read.
+const mostBadLines = 20
+
+// readKnownHosts leaves out lines that cannot be read, as ssh does.
 func readKnownHosts(files []string, warn func(string)) (*knownDB, error) {
-	const mostBad = 100
-	db := &knownDB{authorities: map[string]bool{}, real: map[string]string{}, lines: map[string][]byte{}}
-	defer func() {
-		for copied := range db.real {
-			os.Remove(copied)
-		}
-	}()
-	names := append([]string(nil), files...)
-	for range mostBad {
-		inner, err := knownhosts.NewDB(names...)
-		if err == nil {
-			db.HostKeyDB = inner
-			return db, db.look(names)
-		}
-		i, line, why, ok := badLine(err, names)
-		if !ok {
-			return nil, err
-		}
-		warn(fmt.Sprintf("%s:%d: line left out: %s", files[i], line, why))
-		if names[i], err = db.without(names[i], line, files[i]); err != nil {
-			return nil, err
-		}
-	}
-	return nil, fmt.Errorf("more than %d lines are wrong", mostBad)
-}
-
-// badLine finds the place in "knownhosts: FILE:LINE: why".
-func badLine(err error, names []string) (i, line int, why string, ok bool) {
-	for i, name := range names {
-		rest, ok := strings.CutPrefix(err.Error(), "knownhosts: "+name+":")
-		if !ok {
-			continue
-		}
-		digits, why, _ := strings.Cut(rest, ": ")
-		if line, err := strconv.Atoi(digits); err == nil && line > 0 {
-			return i, line, oneLine(strings.TrimPrefix(why, "knownhosts: ")), true
-		}
-	}
-	return 0, 0, "", false
-}
-
-// without writes a copy of the file in which a line is empty, so that the others keep their numbers.
-func (db *knownDB) without(name string, line int, original string) (string, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	lines := bytes.Split(text, []byte("\n"))
-	if line > len(lines) {
-		return "", fmt.Errorf("%s changed while it was read", original)
-	}
-	lines[line-1] = nil
-	f, err := os.CreateTemp("", "known_hosts-*")
-	if err != nil {
-		return "", err
-	}
-	db.real[f.Name()] = original
-	_, err = f.Write(bytes.Join(lines, []byte("\n")))
-	return f.Name(), errors.Join(err, f.Close())
-}
-
-// look reads the files for what the library does not tell.
-func (db *knownDB) look(names []string) error {
-	for _, name := range names {
+	db := &knownDB{named: map[string][]int{}, revoked: map[string]*knownLine{}}
+	bad := 0
+	for _, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n := 0
 		for line := range bytes.Lines(text) {
 			n++
-			line = bytes.TrimSpace(line)
-			if bytes.HasPrefix(line, []byte("@cert-authority")) {
-				db.authorities[fmt.Sprintf("%s:%d", name, n)] = true
+			l, err := parseKnownLine(line)
+			switch {
+			case err != nil:
+				if bad++; bad <= mostBadLines {
+					warn(fmt.Sprintf("%s:%d: line left out: %s", name, n, oneLine(err.Error())))
+				}
+			case l != nil:
+				l.file, l.number = name, n
+				db.add(l)
 			}
-			db.revoked = db.revoked || bytes.HasPrefix(line, []byte("@revoked"))
-			db.index(line)
 		}
 	}
-	return nil
+	if bad > mostBadLines {
+		warn(fmt.Sprintf("known_hosts: %d more lines left out", bad-mostBadLines))
+	}
+	return db, nil
 }
 
-// index notes which hosts a line is about. The library looks at every line for every host: a million times where a
-// thousand hosts are known. There is no index of names that are hashed, or have wildcards.
-func (db *knownDB) index(line []byte) {
-	if len(line) == 0 || line[0] == '#' || db.lines == nil {
-		return
+// parseKnownLine reads "[@marker] hosts type key [comment]"; nil is an empty line or a comment.
+func parseKnownLine(line []byte) (*knownLine, error) {
+	words := bytes.Fields(line)
+	if len(words) == 0 || words[0][0] == '#' {
+		return nil, nil
 	}
-	hosts := line[:max(bytes.IndexAny(line, " \t"), 0)]
-	if bytes.ContainsAny(hosts, "@|*?!") {
-		db.lines = nil
-		return
-	}
-	for host := range strings.SplitSeq(string(hosts), ",") {
-		name := xknownhosts.Normalize(host)
-		db.lines[name] = append(append(db.lines[name], line...), '\n')
-	}
-}
-
-// known gives the keys and authorities of a host.
-func (db *knownDB) known(name string) (keys []knownhosts.PublicKey) {
-	if db.lines == nil {
-		return db.HostKeys(name)
-	}
-	for rest := db.lines[xknownhosts.Normalize(name)]; len(rest) > 0; {
-		var key ssh.PublicKey
-		var err error
-		if _, _, key, _, rest, err = ssh.ParseKnownHosts(rest); err != nil {
-			return db.HostKeys(name)
+	l := &knownLine{}
+	if words[0][0] == '@' {
+		if l.marker = string(words[0]); l.marker != markAuthority && l.marker != markRevoked {
+			return nil, fmt.Errorf("unknown marker %q", l.marker)
 		}
-		keys = append(keys, knownhosts.PublicKey{PublicKey: key})
+		words = words[1:]
+	}
+	if len(words) < 3 {
+		return nil, errors.New("it does not have the form HOSTS TYPE KEY")
+	}
+	blob, err := base64.StdEncoding.DecodeString(string(words[2]))
+	if err != nil {
+		return nil, errors.New("the key is not base64")
+	}
+	if l.key, err = ssh.ParsePublicKey(blob); err != nil {
+		return nil, errors.New(plain(err))
+	}
+	if kind := l.key.Type(); kind != string(words[1]) {
+		return nil, fmt.Errorf("the key is of type %s, not %s", kind, words[1])
+	}
+	l.hosts = string(words[0])
+	return l, nil
+}
+
+func (db *knownDB) add(l *knownLine) {
+	if l.marker == markRevoked {
+		db.revoked[string(l.key.Marshal())] = l
+		return
+	}
+	i := len(db.lines)
+	db.lines = append(db.lines, l)
+	if strings.ContainsAny(l.hosts, "|*?!") {
+		db.other = append(db.other, i)
+		return
+	}
+	for name := range strings.SplitSeq(strings.ToLower(l.hosts), ",") {
+		db.named[name] = append(db.named[name], i)
+	}
+}
+
+// about gives the lines about name, which is in lower case. There is no index of names that are hashed or patterns.
+func (db *knownDB) about(name string) []*knownLine {
+	found := slices.Clone(db.named[name])
+	for _, i := range db.other {
+		if db.lines[i].matches(name) {
+			found = append(found, i)
+		}
+	}
+	slices.Sort(found)
+	lines := make([]*knownLine, 0, len(found))
+	for _, i := range slices.Compact(found) {
+		lines = append(lines, db.lines[i])
+	}
+	return lines
+}
+
+func (l *knownLine) matches(name string) bool {
+	if strings.HasPrefix(l.hosts, "|") {
+		return hashMatches(l.hosts, name)
+	}
+	return matchList(name, strings.Split(strings.ToLower(l.hosts), ","))
+}
+
+// hashMatches reports whether "|1|SALT|HASH" was made of name: see host_hash in OpenSSH's hostfile.c.
+func hashMatches(hashed, name string) bool {
+	parts := strings.Split(hashed, "|")
+	if len(parts) != 4 || parts[1] != "1" {
+		return false
+	}
+	salt, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil {
+		return false
+	}
+	want, err := base64.StdEncoding.DecodeString(parts[3])
+	if err != nil {
+		return false
+	}
+	mac := hmac.New(sha1.New, salt)
+	mac.Write([]byte(name))
+	return hmac.Equal(mac.Sum(nil), want)
+}
+
+// knownHost is what is known of one host: its lines by its names, see Endpoint.knownNames.
+type knownHost [][]*knownLine
+
+func (db *knownDB) host(e *Endpoint) knownHost {
+	var known knownHost
+	for _, name := range e.knownNames() {
+		known = append(known, db.about(name))
+	}
+	return known
+}
+
+// keys gives those with a marker of all names.
+func (k knownHost) keys(marker string) (keys []ssh.PublicKey) {
+	for _, lines := range k {
+		for _, l := range marked(lines, marker) {
+			keys = append(keys, l.key)
+		}
 	}
 	return keys
 }
 
-// holds says whether key is one of those known for a host, so that there is nothing to check: looking for a name takes
-// long where the file has many lines, above all hashed ones.
-func (db *knownDB) holds(known []knownhosts.PublicKey, key ssh.PublicKey) bool {
-	return !db.revoked && slices.ContainsFunc(known, func(k knownhosts.PublicKey) bool { return !k.Cert && sameKey(k, key) })
-}
-
-// check looks the key up by name only: the address of the connection may be a jump host's.
-func (db *knownDB) check(name string, key ssh.PublicKey) error {
-	return db.HostKeyCallback()(name, &net.TCPAddr{IP: net.IPv4zero}, key)
-}
-
-// plainKeys gives the keys that are not authorities: a host that shows a plain key although only an authority is known
-// for its name is unknown, not changed.
-func (db *knownDB) plainKeys(keys []xknownhosts.KnownKey) []xknownhosts.KnownKey {
-	var plain []xknownhosts.KnownKey
-	for _, k := range keys {
-		if !db.authorities[fmt.Sprintf("%s:%d", k.Filename, k.Line)] {
-			plain = append(plain, k)
+func marked(lines []*knownLine, marker string) (found []*knownLine) {
+	for _, l := range lines {
+		if l.marker == marker {
+			found = append(found, l)
 		}
 	}
-	return plain
+	return found
 }
 
-func (db *knownDB) file(k xknownhosts.KnownKey) string {
-	if name, ok := db.real[k.Filename]; ok {
-		return name
+func holdsKey(lines []*knownLine, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(lines, func(l *knownLine) bool { return sameKey(l.key, key) })
+}
+
+// holds reports whether a line names key as the host's. With a port a line without it counts, too, but only where there
+// is none with the port, and never as a sign that the key has changed: see check_host_key in OpenSSH's sshconnect.c.
+func (k knownHost) holds(key ssh.PublicKey) (known bool, others []*knownLine) {
+	for i, lines := range k {
+		lines = marked(lines, "")
+		if holdsKey(lines, key) {
+			return true, nil
+		}
+		if i == 0 && len(lines) > 0 {
+			return false, lines
+		}
 	}
-	return k.Filename
+	return false, nil
 }
 
-// place is where a known key stands.
-func (db *knownDB) place(k xknownhosts.KnownKey) string {
-	return fmt.Sprintf("%s:%d", db.file(k), k.Line)
+// signs reports whether an authority of the host has signed cert.
+func (k knownHost) signs(cert *ssh.Certificate) bool {
+	return slices.ContainsFunc(k.keys(markAuthority), func(key ssh.PublicKey) bool { return sameKey(key, cert.SignatureKey) })
+}
+
+// revokes gives the line that revokes key, the key that it certifies or the authority that signed it; nil when none does.
+func (db *knownDB) revokes(key ssh.PublicKey) *knownLine {
+	keys := []ssh.PublicKey{key, plainKey(key)}
+	if cert, ok := key.(*ssh.Certificate); ok {
+		keys = append(keys, cert.SignatureKey)
+	}
+	for _, k := range keys {
+		if l := db.revoked[string(k.Marshal())]; l != nil {
+			return l
+		}
+	}
+	return nil
 }
