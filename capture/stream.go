@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 
@@ -35,6 +32,7 @@ type stream struct {
 	heard   atomic.Int64 // the same in what had passed since the run began
 	asleep  atomic.Int64 // when we gave no sign of life for long, the end of that, ns since the epoch
 	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
+	early   atomic.Bool  // the helper's closing report had come when the capture was stopped
 
 	mu       sync.Mutex
 	estimate estimate // of the instance's clock
@@ -138,7 +136,7 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	beside.Go(func() { io.Copy(log, process.Stderr); close(said) })
 	beside.Go(func() { s.beat(process, log, measured, over) })
 	beside.Add(1)
-	untended := context.AfterFunc(r.active, func() { s.tend(process, over); beside.Done() })
+	untended := context.AfterFunc(r.active, func() { s.tend(process, log, over); beside.Done() })
 	readErr, opened := s.read(process, log, measured)
 	close(over)
 	process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
@@ -153,7 +151,7 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 		s.instance.part()
 	}
 	s.account(log, opened)
-	return s.verdict(end{readErr, waitErr, opened}, log, conn)
+	return s.end(conn, log, readErr, waitErr, opened).verdict()
 }
 
 // launch has a helper started.
@@ -224,6 +222,7 @@ func (s *stream) complete() bool {
 
 // begin notes how a new attempt is made.
 func (s *stream) begin(sudo bool) {
+	s.early.Store(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sudo = sudo
@@ -272,8 +271,9 @@ func (s *stream) beat(process *sshx.Process, log *stderr, measured chan<- struct
 
 // tend ends the helper when the capture stops: by the end of its input, which the wrapper on the instance understands, and
 // when half the grace has passed by a signal to whoever takes it.
-func (s *stream) tend(process *sshx.Process, over <-chan struct{}) {
+func (s *stream) tend(process *sshx.Process, log *stderr, over <-chan struct{}) {
 	r := s.instance.run
+	s.early.Store(log.Report().Known)
 	s.catchUp(over)
 	process.Stdin.Close()
 	patience := time.NewTimer(r.cfg.Grace / 2)
@@ -490,57 +490,6 @@ func afterTimeout(d time.Duration, f func()) (stop func()) {
 	return func() { t.Stop() }
 }
 
-// end is how an attempt ended: the reading of its packets, and the process.
-type end struct {
-	readErr, waitErr error
-	opened           bool
-}
-
-// verdict says why: nil where it was asked to and all that was there has come, or is counted.
-func (s *stream) verdict(e end, log *stderr, conn *sshx.Conn) error {
-	r := s.instance.run
-	stopping := r.active.Err() != nil
-	readErr, waitErr, opened := e.readErr, e.waitErr, e.opened
-	s.mu.Lock()
-	s.cutShort = s.cutShort || errors.Is(readErr, merge.ErrTruncated)
-	s.mu.Unlock()
-	lost := errors.Is(waitErr, sshx.ErrLost)
-	var own *Error
-	switch {
-	case stopping && opened && readErr == nil && s.complete():
-		return nil // it lacks the exit status at most
-	case r.alive.Err() != nil && opened && r.end() == EndCut:
-		return errCutByHand
-	case r.alive.Err() != nil && opened:
-		return errCut
-	case r.alive.Err() != nil:
-		return errNotCapturing
-	case errors.As(readErr, &own):
-		return own
-	case stopping && !opened:
-		return errNotCapturing
-	case stopping && readErr == nil && !lost && !log.Report().Known && exitStatus(waitErr) == killed:
-		return errKilled
-	case stopping && readErr == nil && !lost:
-		return nil // also when a signal ended it: its packets have all come
-	case stopping && readErr == merge.ErrTruncated && !lost && log.Report().Known:
-		return nil // the signal broke off its last write; the record that is not whole is counted
-	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && !opened:
-		return &Error{Problem: "its time was over before it was capturing", Tip: "allow more with --max-remote-time"}
-	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && log.Report().Counts() && !log.Report().Known:
-		return errKilled
-	case r.cfg.MaxRemoteTime > 0 && exitStatus(waitErr) == remote.TimeUp && (readErr == nil || readErr == merge.ErrTruncated && log.Report().Known):
-		return errTimeUp
-	}
-	return s.failure(e, log, conn)
-}
-
-// errKilled is the end of a helper that hung.
-var errKilled = &Error{Problem: "the helper did not end when it was asked to, and was killed", Tip: "packets that it had not read are missing, and nobody has counted them"}
-
-// errTimeUp is the end of a stream whose helper has run as long as it may. It is a normal one.
-var errTimeUp = errors.New("its time is over (--max-remote-time)")
-
 // expire ends a stream that was lost and whose time is over before it has come back, and says whether it did.
 func (s *stream) expire() bool {
 	if s.deadline.IsZero() || time.Now().Before(s.deadline) {
@@ -551,86 +500,6 @@ func (s *stream) expire() bool {
 	s.mu.Unlock()
 	s.finish(err)
 	return true
-}
-
-// failure says why an attempt ended that nobody had asked to, or that broke off.
-func (s *stream) failure(e end, log *stderr, conn *sshx.Conn) error {
-	status, lost := exitStatus(e.waitErr), errors.Is(e.waitErr, sshx.ErrLost)
-	var format *merge.FormatError
-	said := errors.As(e.readErr, &format) // something else than packets, on stdout
-	if status == remote.Unheard && e.opened {
-		return s.unheard()
-	}
-	if failure := log.Failure(status); failure != nil && !lost && !(said && failure.Kind == remote.NoShell) {
-		return failure
-	}
-	switch {
-	case said:
-		return notPcap(format, e.opened)
-	case conn.Err() != nil && lost:
-		return e.waitErr
-	case lost:
-		return &Error{Problem: "the server ended it without saying how", Tip: "its packets up to there are in the file", Err: e.waitErr}
-	case !e.opened:
-		return &Error{
-			Problem: fmt.Sprintf("the helper did not start, and nobody says why (exit status %d)", status),
-			Tip:     "see what the login runs instead, a forced command perhaps: ssh INSTANCE tcpdump --version",
-		}
-	}
-	return &Error{Problem: fmt.Sprintf("the helper ended by itself (exit status %d)", status), Tip: "its packets up to there are in the file"}
-}
-
-// unheard is the end of a helper that the instance ended because it had no sign of life from us.
-func (s *stream) unheard() error {
-	why := "check the network to it."
-	if time.Since(time.Unix(0, s.asleep.Load())) < time.Minute {
-		why = "was this computer suspended?"
-	}
-	return &Error{Problem: "the instance ended it, since no sign of life came from here any more", Tip: why + " Its packets up to there are in the file; --follow takes it up again"}
-}
-
-// killed is the exit status of what KILL has ended.
-const killed = 128 + 9
-
-// errCutByHand is the end of a stream that the user did not want to wait for.
-var errCutByHand = &Error{Problem: "was cut before it had ended", Tip: "its last packets may be missing"}
-
-// errCut is the end of a stream that was no longer waited for.
-var errCut = &Error{Problem: "did not end in time and was cut", Tip: "its last packets may be missing; allow more with --grace"}
-
-// notPcap says what came in the place of packets.
-func notPcap(err *merge.FormatError, opened bool) error {
-	if opened {
-		return &Error{Problem: err.Error(), Tip: "its packets up to there are in the file", Err: err}
-	}
-	return &Error{
-		Problem: fmt.Sprintf("what came is not a packet stream but %q", words(err.Head)),
-		Tip:     "see what the login prints: ssh INSTANCE true; only a helper may write to its standard output",
-		Err:     err,
-	}
-}
-
-// words is what a person wrote at the beginning of some bytes: all up to what cannot be read.
-func words(head []byte) string {
-	text := string(head)
-	if i := strings.IndexFunc(text, func(r rune) bool {
-		return r == utf8.RuneError || unicode.IsControl(r) && !unicode.IsSpace(r) && r != 0x1b
-	}); i > 0 {
-		text = text[:i]
-	}
-	return remote.Clean(text)
-}
-
-// exitStatus is what the helper's end looked like to a shell.
-func exitStatus(err error) int {
-	var exit *sshx.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.Status
-	}
-	return -1
 }
 
 // finish records how the stream ended and tells everybody who waits for it. Only its first call counts.

@@ -39,7 +39,9 @@ func (c Command) AboutLine() string {
 // aboutText runs the helper, which may be anything, as it is run for a capture, so that it can be stopped. Each part of
 // what is told begins with a line of ours; the rest is as the programs and the kernel write it. The network interfaces
 // of this process are in /proc/net/dev, which says no more than their names; /sys may show those of another namespace.
+// That the helper ends by itself is no news here.
 const aboutText = introText + findText + `
+asked=1
 say "connection $SSH_CONNECTION"
 [ "$h" ] && say "helper $h"
 say start

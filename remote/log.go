@@ -38,6 +38,7 @@ type Report struct {
 	UID        int       // of the login user; -1 where not told
 	Sudo       bool      // the helper was started with sudo
 	Started    bool      // the helper was about to be started
+	Unasked    bool      // the helper ended before its input did: by itself, by something on the instance, or with the exit status Unheard or TimeUp
 	Listening  string    // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
 }
 
@@ -61,12 +62,12 @@ func (l *Log) Write(p []byte) (int, error) {
 	}
 }
 
-// endLine takes a line that is whole. Helpers write theirs piece by piece, and the answer to a ClockQuestion may stand
-// in the middle of one: the rest is still to come.
+// endLine takes a line that is whole. Helpers write theirs piece by piece, and a line of ours may stand in the middle of
+// one: the rest is still to come, if it comes.
 func (l *Log) endLine() {
 	line := string(l.line)
-	at := strings.Index(line, marker+"clock ")
-	if at < 0 || !l.seen.Started {
+	at := strings.Index(line, marker)
+	if at < 0 || !l.seen.Started || !comesLater(line[at+len(marker):]) {
 		at = 0
 	}
 	l.seen.take(line[at:])
@@ -140,7 +141,7 @@ func (s *seen) take(line string) {
 	if line == "" {
 		return
 	}
-	if rest, ok := strings.CutPrefix(line, marker); ok && (!s.Started || isClock(rest)) {
+	if rest, ok := strings.CutPrefix(line, marker); ok && (!s.Started || comesLater(rest)) {
 		s.mark(rest)
 		return
 	}
@@ -200,15 +201,17 @@ func (s *seen) mark(line string) {
 		s.Helper = rest
 	case "nohelper":
 		s.noHelper = true
+	case "unasked":
+		s.Unasked = s.Started
 	case "start":
 		s.Started, s.Sudo = true, rest == "sudo"
 	}
 }
 
-// isClock says whether a line of ours tells the clock, which it does also while the helper runs.
-func isClock(line string) bool {
+// comesLater reports whether a line of ours is one that comes also while the helper runs, or after it.
+func comesLater(line string) bool {
 	word, _, _ := strings.Cut(line, " ")
-	return word == "clock"
+	return word == "clock" || word == "unasked"
 }
 
 // clock reads seconds since the epoch with a fraction, as date +%s.%N writes them. A date that does not know %N gives

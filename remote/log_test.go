@@ -51,6 +51,7 @@ func TestLogReport(t *testing.T) {
 			r.Listening = "'eth0'"
 			r.Captured, r.Filtered, r.Dropped, r.Known = 8, 11, 3, true
 		}},
+		"ended by itself":   {"tcpdump: pcap_loop: what is not a whole line@sshpcap unasked\n", func(r *Report) { r.Unasked = true }},
 		"a marker too late": {"@sshpcap helper /bin/evil\n", func(r *Report) {}},
 		"too large":         {"99999999999999999999 packets captured\n", func(r *Report) { r.Captured = 1<<64 - 1 }},
 	} {

@@ -31,7 +31,7 @@ esac
 
 // introText is how every script begins.
 const introText = `
-w=$1 i=$2 e=$3 n=$4
+w=$1 i=$2 e=$3 n=$4 asked=
 # Words of programs in English, for Log; the places where helpers live,
 # for users whose PATH lacks them.
 LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
@@ -114,7 +114,13 @@ p=$!
 trap "" INT TERM HUP
 (
 	trap "" PIPE
-	trap "kill -ALRM \$! \$t<TOO>; exit" USR1
+	# The helper has ended. Unless its end was asked for, that is told.
+	ended() {
+		kill -ALRM $! $t<TOO>
+		[ "$asked" ] || printf "` + marker + `unasked\n" >&4
+		exit
+	}
+	trap ended USR1
 	t=
 	# settle waits until the first signal takes nothing away that somebody
 	# still reads.
@@ -166,6 +172,7 @@ trap "" INT TERM HUP
 		[ "$x" = c ] && printf "` + marker + `clock %s\n" $(date +%s.%N) >&4
 		<LOOK>
 	done
+	asked=1
 	count 0
 	<UNLIMIT>
 	wait
@@ -308,7 +315,7 @@ func (t timing) limited(text string) string {
 	if t.most == "" {
 		return strings.NewReplacer("<TOO>", "", "<LIMIT>", "", "<UNLIMIT>", "").Replace(text)
 	}
-	return strings.NewReplacer("<TOO>", ` \$l`, "<LIMIT>", strings.ReplaceAll(limitText, "<SECONDS>", t.most), "<UNLIMIT>", "kill -ALRM $l").Replace(text)
+	return strings.NewReplacer("<TOO>", " $l", "<LIMIT>", strings.ReplaceAll(limitText, "<SECONDS>", t.most), "<UNLIMIT>", "kill -ALRM $l").Replace(text)
 }
 
 // joinScript makes one line of a script: comments go, and a line that does

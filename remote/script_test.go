@@ -25,7 +25,8 @@ type run struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout *bufio.Reader
-	helper int // pid
+	stderr *bytes.Buffer // to be read when it has ended
+	helper int           // pid
 }
 
 // wrapped starts the helper of a mode in a session of its own, which finds
@@ -70,11 +71,15 @@ func begun(t *testing.T, cmd *exec.Cmd) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stderr := new(bytes.Buffer)
+	if cmd.Stderr == nil {
+		cmd.Stderr = stderr
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); stdin.Close(); stdout.Close() })
-	return &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}
+	return &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout), stderr: stderr}
 }
 
 // ready waits until the helper says that it is there.
@@ -82,6 +87,14 @@ func (r *run) ready() {
 	r.t.Helper()
 	if _, err := fmt.Fscanf(r.stdout, "ready %d\n", &r.helper); err != nil {
 		r.t.Fatal(err)
+	}
+}
+
+// unasked checks whether the script, which has ended, has told that the helper ended by itself.
+func (r *run) unasked(want bool) {
+	r.t.Helper()
+	if got := strings.Count(r.stderr.String(), "@sshpcap unasked\n"); got != 0 != want || got > 1 {
+		r.t.Errorf("told %d times that nobody had asked, want %v: %q", got, want, r.stderr.String())
 	}
 }
 
@@ -150,6 +163,7 @@ func TestStop(t *testing.T) {
 					waitFor(t, mode.most, r.left)
 				}
 				r.ends(start, mode.status, mode.least, mode.most+slack)
+				r.unasked(false)
 			})
 			each("silence, "+mode.name, func(t *testing.T) {
 				r := wrapped(t, sh, mode.name)
@@ -159,6 +173,7 @@ func TestStop(t *testing.T) {
 					waitFor(t, 800*ms+mode.most, r.left)
 				}
 				r.ends(start, Unheard, 800*ms+mode.least, 800*ms+mode.most+slack)
+				r.unasked(true)
 			})
 		}
 		each("silence from the start", func(t *testing.T) {
@@ -183,6 +198,14 @@ func TestStop(t *testing.T) {
 				start := time.Now()
 				wrapped(t, sh, "exit").ends(start, 3, 0, slack)
 			}
+		})
+		each("is ended on the instance", func(t *testing.T) {
+			r := wrapped(t, sh, "polite")
+			r.beat(400*ms, 100*ms, 1) // else there may be no watch yet, to tell
+			start := time.Now()
+			syscall.Kill(r.helper, syscall.SIGTERM)
+			r.ends(start, 7, 0, slack)
+			r.unasked(true)
 		})
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 			each(sig.String()+" to the shell", func(t *testing.T) {
@@ -461,12 +484,13 @@ func TestJoinScript(t *testing.T) {
 
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
-	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; ` +
+		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t=; ` +
 		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
 		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
 		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=TERM; trap "kill -\$k $p" EXIT; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
 		`case $2$k in USR1*|*KILL) ;; *) settle ;; esac; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=2 k=KILL; done; trap - EXIT; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
 		`[ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
@@ -481,7 +505,7 @@ func TestStopLine(t *testing.T) {
 // TestLimitedStopLine pins what a limit of the time adds to it.
 func TestLimitedStopLine(t *testing.T) {
 	short := Command{}.stopScript()
-	want := strings.NewReplacer(`\$! \$t; exit`, `\$! \$t \$l; exit`, "}; count 14", "}; l=; count 90 USR2; l=$t t=; count 14", "count 0; ", "count 0; kill -ALRM $l; ").Replace(short)
+	want := strings.NewReplacer(`$! $t; [`, `$! $t $l; [`, "}; count 14", "}; l=; count 90 USR2; l=$t t=; count 14", "count 0; ", "count 0; kill -ALRM $l; ").Replace(short)
 	if got := (Command{MaxTime: 89001 * time.Millisecond}).stopScript(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -491,12 +515,13 @@ func TestLimitedStopLine(t *testing.T) {
 func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
-		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; trap "kill -ALRM \$! \$t; exit" USR1; t=; ` +
+		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; ` +
+		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t=; ` +
 		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
 		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
 		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=INT; trap "kill -\$k $p" EXIT; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
 		`case $2$k in USR1*|*KILL) ;; *) settle ;; esac; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=$q k=KILL; done; trap - EXIT; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; count 0; wait; ) ` +
+		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; ) ` +
 		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
 		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
 		`sleep .10 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; [ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`

@@ -55,6 +55,21 @@ var faults = []*fault{
 		},
 	},
 	{
+		name: "link down for 18 s, ^C after 17 s", exit: 3, state: "lost", file: prefix, says: "the instance ended it, since no sign of life came from here",
+		args: []string{"--grace", "1m"}, strike: func(x *scene) { x.web1.Unplug() }, notice: silently(17 * time.Second),
+		end: func(x *scene) int { return x.stopUnheard(time.Second) },
+	},
+	{
+		name: "link down, helper ended on the host, ^C", exit: 3, state: "lost", file: prefix, says: "the helper ended by itself (exit status 0)",
+		args: []string{"--grace", "1m"},
+		strike: func(x *scene) {
+			x.web1.Unplug()
+			x.kill(syscall.SIGTERM, "tcpdump")
+		},
+		notice: (*scene).awaitClean,
+		end:    func(x *scene) int { return x.stopUnheard(100 * time.Millisecond) },
+	},
+	{
 		name: "30 % of the packets lost, each way", exit: 0, state: "ok", file: whole,
 		strike: func(x *scene) { x.web1.Lossy(30) },
 		notice: func(x *scene) {
@@ -185,6 +200,19 @@ var faults = []*fault{
 		end: (*scene).byItself,
 	},
 	{
+		name: "client suspended, ^C meanwhile", both: true, exit: 3, state: "lost", file: prefix, says: "the instance ended it, since no sign of life came from here",
+		strike: func(x *scene) { x.c.signal(syscall.SIGSTOP) },
+		notice: func(x *scene) {
+			x.awaitClean()
+			clean(x, time.Until(x.struck.Add(deadline)), x.web2)
+			x.c.signal(os.Interrupt) // which it gets when it goes on
+			x.c.signal(syscall.SIGCONT)
+			x.struck = time.Now()
+			x.awaitProblem("web1")
+		},
+		end: (*scene).byItself,
+	},
+	{
 		name: "terminal closed", exit: 0, state: "ok", file: whole,
 		prepare: func(x *scene) {
 			x.terminal = onTerminal(x.T, x.bed, append(x.args, "-o", x.file)...)
@@ -210,6 +238,19 @@ var faults = []*fault{
 		name: "reader of the output gone", exit: 1, state: "ok", file: partWise, says: "its reader went away",
 		prepare: (*scene).fifo, strike: func(x *scene) { x.unread() }, notice: func(x *scene) { x.awaitProblem("") }, end: (*scene).byItself,
 	},
+}
+
+// stopUnheard presses ^C while the link is down, and mends it a while later.
+func (x *scene) stopUnheard(after time.Duration) int {
+	x.Helper()
+	x.hush()
+	x.c.signal(os.Interrupt)
+	x.struck = x.c.since
+	time.Sleep(after) // for which the link stays down
+	x.web1.Plug()
+	x.awaitProblem("web1")
+	x.awaitClean()
+	return x.byItself()
 }
 
 // size is that of the file, in bytes.

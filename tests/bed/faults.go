@@ -34,6 +34,12 @@ func (h *Host) Unplug() {
 	must(h.bed.t, h.bed.Hub.ip("link", "set", h.wires[0], "down"))
 }
 
+// Plug ends what Unplug does.
+func (h *Host) Plug() {
+	h.bed.t.Helper()
+	must(h.bed.t, h.bed.Hub.ip("link", "set", h.wires[0], "up"))
+}
+
 // Lossy makes a part of the packets to and from the host vanish, in percent, each by chance.
 func (h *Host) Lossy(percent int) {
 	h.bed.t.Helper()
