@@ -367,7 +367,7 @@ func TestThreeInstancesInOrder(t *testing.T) {
 func TestSeveralInterfacesOfOneInstance(t *testing.T) {
 	in := instance(t, "web1", func(s *sshserver.Session) int {
 		id := byte(1)
-		if strings.Contains(s.Command, "'lo'") {
+		if strings.Contains(s.Command, "^0047lo^0047") {
 			id = 2
 		}
 		return tcpdump{give: burst(id, 10)}.run(s)

@@ -29,11 +29,7 @@ const noLength = "less 0"
 func (c Command) AboutLine() string {
 	c.MaxTime = 0 // it is about the capture
 	text := strings.NewReplacer("<LOOK>", c.findHelper()).Replace(aboutText)
-	line := "exec " + c.shell() + " -c " + Quote(joinScript(text))
-	for _, w := range []string{"sshpcap", c.stopScript(), "", "", c.program()} {
-		line += " " + Quote(w)
-	}
-	return line
+	return shellLine(c.shell(), joinScript(text), c.stopScript(), "", "", c.program())
 }
 
 // aboutText runs the helper, which may be anything, as it is run for a capture, so that it can be stopped. Each part of
@@ -183,7 +179,7 @@ func version(line string) string { return Clean(versionNumber.FindString(line)) 
 // the throughput of a link is measured with. Where the instance lacks the program for it, nothing comes.
 func (c Command) BulkLine(blocks int) string {
 	script := fmt.Sprintf("PATH=$PATH:/usr/bin:/bin; exec dd if=/dev/zero bs=%d count=%d 2>/dev/null", BulkBlock, blocks)
-	return "exec " + c.shell() + " -c " + Quote(script)
+	return shellLine(c.shell(), script)
 }
 
 // BulkBlock is what an SSH packet holds.

@@ -52,7 +52,7 @@ func TestCFPcapLine(t *testing.T) {
 			}
 		}
 	}
-	if line := (Command{Helper: "cf-pcap"}).Line(); !strings.Contains(line, "'"+cfPcapPath+"'") {
+	if line := (Command{Helper: "cf-pcap"}).Line(); !strings.Contains(line, encode(Quote(cfPcapPath))) {
 		t.Error(line)
 	}
 	for _, c := range []Command{{SelfFilter: "a) or (b"}, {SelfFilter: "a\x00"}, {Helper: "cf-pcap", Filter: "tcp) or (udp"}} {

@@ -97,7 +97,8 @@ func (c Command) Check() error {
 }
 
 // Line is the command as one line for an SSH exec request. It means the same
-// to every login shell: sh, bash, zsh, csh, fish.
+// to every login shell: sh, bash, zsh, ksh, csh, fish, rc, elvish, xonsh.
+// Where one changes it all the same, nothing is started.
 //
 // Its standard output is a pcap stream, whose header comes as soon as the
 // helper captures. Its standard error is for a [Log]. Its standard input must
@@ -109,30 +110,33 @@ func (c Command) Line() string {
 	if c.SelfFilter != "" {
 		words = append(words, oneLine(c.SelfFilter))
 	}
-	line := []string{strings.Replace(c.scripts(), portMark, strconv.Itoa(c.serverPort()), 1)}
-	for _, w := range words {
-		line = append(line, Quote(w))
-	}
-	return strings.Join(line, " ")
+	s := c.scripts()
+	start := strings.Replace(s.start, portMark, strconv.Itoa(c.serverPort()), 1)
+	return encodedLine(c.shell(), s.stop+encode(quoted(words)+"; ")+start)
 }
 
-// scripts is the beginning of the line, up to the user's words, with portMark for the server's port. That of the last
-// command is kept: it is mostly the same for all instances, of which there may be a thousand.
-func (c Command) scripts() string {
+// encodedScripts are the parts of a line that do not depend on the user's words, encoded.
+type encodedScripts struct {
+	of    Command
+	stop  string // with the command whose first parameter it becomes
+	start string // with portMark for the server's port
+}
+
+// scripts are those of the command. The last ones are kept: they are mostly the same for all instances, of which there may
+// be a thousand.
+func (c Command) scripts() encodedScripts {
 	c.ServerPort = 0
 	lastScripts.Lock()
 	defer lastScripts.Unlock()
-	if lastScripts.line == "" || lastScripts.of != c {
-		words := []string{"exec", c.shell(), "-c", Quote(c.startScript()), Quote("sshpcap"), Quote(c.stopScript())}
-		lastScripts.of, lastScripts.line = c, strings.Join(words, " ")
+	if s := &lastScripts.encodedScripts; s.start == "" || s.of != c {
+		*s = encodedScripts{c, encode("set -- " + Quote(c.stopScript())), encode(c.startScript())}
 	}
-	return lastScripts.line
+	return lastScripts.encodedScripts
 }
 
 var lastScripts struct {
 	sync.Mutex
-	of   Command
-	line string
+	encodedScripts
 }
 
 func (c Command) iface() string {
@@ -218,8 +222,7 @@ func (c Command) knownHelper() bool {
 	return c.auto() || strings.HasPrefix(base, "tcpdump") || strings.HasPrefix(base, "dumpcap")
 }
 
-// oneLine turns line breaks into spaces: to a filter they mean the same, and
-// csh cannot read them in quotes.
+// oneLine turns line breaks into spaces: to a filter they mean the same.
 func oneLine(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "\n", " "), "\r", " ")
 }

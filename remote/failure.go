@@ -139,6 +139,9 @@ func (e *ending) problem(k Kind) string {
 	case SudoRefused:
 		return "sudo refuses: " + e.words
 	case NoShell:
+		if e.changed {
+			return "what was to run on the instance was changed on its way to sh, and did not run"
+		}
 		return fmt.Sprintf("the login shell did not run the command: %s", e.lastWords())
 	case Killed:
 		return fmt.Sprintf("%s was killed by %s", name, signalName(e.status-128))
@@ -175,6 +178,9 @@ func (e *ending) tip(k Kind) string {
 	case SudoPassword, SudoTTY, SudoRefused:
 		return "let the user run sh with sudo (NOPASSWD, !requiretty in sudoers), or use --sudo never and allow capturing with: " + e.setcap()
 	case NoShell:
+		if e.changed {
+			return "the login shell, or what is run in its place (ForceCommand), must pass on commands as they are: give the user another login shell, or use another user with --login"
+		}
 		return "the user needs a login shell that runs commands: try `ssh HOST true`, or another user with --login"
 	case Killed:
 		return "look on the instance for who ended it, e.g. `dmesg` for a lack of memory"

@@ -115,6 +115,7 @@ type seen struct {
 	Report
 	uidKnown bool
 	noHelper bool
+	changed  bool // the script was changed on its way, and did not run
 	clocks   int
 	last     string // the last line that is no report
 
@@ -203,6 +204,8 @@ func (s *seen) mark(line string) {
 		s.noHelper = true
 	case "unasked":
 		s.Unasked = s.Started
+	case "changed":
+		s.changed = true
 	case "start":
 		s.Started, s.Sudo = true, rest == "sudo"
 	}

@@ -125,11 +125,25 @@ func posixShells(t testing.TB) []shell {
 	return append(shells, shell{name: "busybox only", args: []string{busybox, "sh"}, env: []string{"PATH=" + bin}})
 }
 
+// quotingShells are those that read what Quote makes as a POSIX shell does, as far as they are installed.
+func quotingShells(t testing.TB) []shell {
+	return append(posixShells(t), installed(t, "bash", "zsh", "tcsh", "fish")...)
+}
+
 // loginShells are all that a user may have, as far as they are installed.
 func loginShells(t testing.TB) []shell {
-	shells := posixShells(t)
-	for _, name := range []string{"bash", "zsh", "tcsh", "fish"} {
-		if _, err := exec.LookPath(name); err != nil && os.Getenv("CI") != "true" {
+	return append(quotingShells(t), installed(t, otherLogins...)...)
+}
+
+// otherLogins are login shells whose quoting is another, or which the rest of the tests leaves out.
+var otherLogins = []string{"rc", "elvish", "xonsh", "bsd-csh", "mksh", "ksh93", "yash", "posh"}
+
+func installed(t testing.TB, names ...string) (shells []shell) {
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
 			t.Logf("no %s", name)
 			continue
 		}

@@ -2,16 +2,15 @@ package remote
 
 import "strings"
 
-// Quote makes s one word of a shell's command line, whatever it holds.
+// Quote makes s one word of a POSIX shell's command line, whatever it holds.
 //
-// The form is the POSIX one, a string in single quotes, chosen so that other
-// login shells read the same: fish takes a backslash inside single quotes for
-// an escape, and csh a "!" for its history, so both stand outside of them,
-// each behind a backslash, like the single quote itself.
+// It is a string in single quotes. fish takes a backslash inside of them for
+// an escape, and csh a "!" for its history, so both stand outside, each behind
+// a backslash, like the single quote itself. Other shells (rc, elvish,
+// nushell, xonsh) read a backslash in their own way: [shellLine] is for all.
 //
 // No argument of a Unix program can hold a NUL byte. Quote leaves it out;
-// [Command.Check] refuses it. A newline is kept, though csh cannot read one
-// in quotes; [Command.Line] therefore never passes one on.
+// [Command.Check] refuses it.
 func Quote(s string) string {
 	s = strings.ReplaceAll(s, "\x00", "")
 	if s == "" {

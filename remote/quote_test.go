@@ -28,7 +28,7 @@ func printed(t *testing.T, sh shell, words ...string) string {
 }
 
 func TestQuoteShells(t *testing.T) {
-	for _, sh := range loginShells(t) {
+	for _, sh := range quotingShells(t) {
 		list := words
 		if sh.name != "tcsh" {
 			list = append(list[:len(list):len(list)], rawWords...)
@@ -85,13 +85,12 @@ func TestLineShells(t *testing.T) {
 	}
 }
 
-// FuzzQuote: every shell makes of a quoted word what it was. csh gets words as Line passes them on: a word of more than one
-// line is none to it.
+// FuzzQuote: every shell makes of a quoted word what it was. csh takes no word of more than one line.
 func FuzzQuote(f *testing.F) {
 	for _, w := range append(words, rawWords...) {
 		f.Add(w)
 	}
-	shells := loginShells(f)
+	shells := quotingShells(f)
 	need(f, "dash", "bash", "busybox")
 	f.Fuzz(func(t *testing.T, word string) {
 		if len(word) > 1<<14 { // twice quoted it must fit in one argument
@@ -121,14 +120,11 @@ func TestLineWords(t *testing.T) {
 	for range 2 { // the beginning of the last line is kept
 		for _, c := range commands {
 			start := strings.ReplaceAll(c.startScript(), portMark, strconv.Itoa(c.serverPort()))
-			words := []string{start, "sshpcap", c.stopScript(), c.iface(), strings.NewReplacer("\n", " ", "\r", " ").Replace(c.Filter), c.program()}
+			words := []string{c.stopScript(), c.iface(), strings.NewReplacer("\n", " ", "\r", " ").Replace(c.Filter), c.program()}
 			if c.SelfFilter != "" {
 				words = append(words, c.SelfFilter)
 			}
-			want := "exec " + c.shell() + " -c"
-			for _, w := range words {
-				want += " " + Quote(w)
-			}
+			want := shellLine(c.shell(), start, words...)
 			if got := c.Line(); got != want {
 				t.Errorf("%+v: %s, want %s", c, got, want)
 			}

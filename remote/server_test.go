@@ -144,6 +144,23 @@ func TestServers(t *testing.T) {
 	}
 }
 
+// TestLoginShells captures under the login shells that the other tests leave out: rc, which reads a backslash as it stands,
+// and others.
+func TestLoginShells(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, otherLogins...)
+	do(t, "install", "-d", "-m", "777", b.dir+"/.local") // xonsh does not start without
+	s := b.openssh(t, "127.0.0.1:22")
+	for how, end := range map[string]func(*remoteRun, net.Conn){"stop": stopped, "cut": cut} {
+		t.Run(how, func(t *testing.T) {
+			t.Run("all", func(t *testing.T) {
+				b.everyShell(t, s, Command{Helper: b.capable, Interface: "lo", Filter: `udp or ip proto \udp`}, end)
+			})
+			waitFor(t, 5*time.Second, b.left(s.pid))
+		})
+	}
+}
+
 // everyShell captures as each user at the same time.
 func (b *bed) everyShell(t *testing.T, s server, c Command, end func(*remoteRun, net.Conn)) {
 	for _, sh := range b.logins {
