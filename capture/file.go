@@ -28,6 +28,7 @@ type file struct {
 	special   bool        // a pipe, socket or device: neither truncated nor synced
 	found     fs.FileInfo // of what is special, when it was checked
 	abandoned bool
+	empty     bool          // it was closed before anything whole was in it, and removed
 	own       bool          // fd is ours to close
 	stopping  chan struct{} // closed by stopWaiting: the capture ends
 
@@ -205,7 +206,8 @@ func (f *file) removed() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// close ends the file after its first whole bytes: what follows them is the torn end of a write that failed.
+// close ends the file after its first whole bytes: what follows them is the torn end of a write that failed. One that has
+// none is removed: no program could read it.
 func (f *file) close(whole int64) error {
 	if f.fd == nil {
 		return nil
@@ -217,12 +219,20 @@ func (f *file) close(whole int64) error {
 			err = f.fd.Truncate(whole)
 		}
 		err = errors.Join(err, f.fd.Sync())
-		if there, e2 := os.Stat(f.Path); e == nil && f.own && (e2 != nil || !os.SameFile(there, info)) {
+		there, e2 := os.Stat(f.Path)
+		switch same := e2 == nil && os.SameFile(there, info); {
+		case e != nil || !f.own:
+		case !same:
 			err = errors.Join(err, errRemoved)
+		default:
+			f.empty = whole == 0 // it has not even a header
 		}
 	}
 	if f.own {
 		err = errors.Join(err, f.fd.Close())
+	}
+	if f.empty {
+		err = errors.Join(err, os.Remove(f.Path))
 	}
 	return err
 }

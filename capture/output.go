@@ -28,6 +28,8 @@ type output struct {
 	unnamed []unnamed // whose names are still to be written
 	pending bool      // an interface was added and is not flushed yet
 	order   order
+	account account
+	part    bool // it is that of a single instance, beside the others
 	sources int
 
 	expected int             // sources that were asked for
@@ -201,32 +203,42 @@ func (o *output) writeRun(src *source, b *merge.Batch, recs []merge.Record) (int
 		return 0, err
 	}
 	o.order.note(o.size(), recs)
-	switch {
-	case o.pcap != nil:
-		return o.pcap.WriteRun(b, recs)
-	case src.gap != nil:
+	if src.gap != nil && o.pcapng != nil {
 		return o.writeAfterGap(src, b, recs)
 	}
-	return o.pcapng.WriteRun(o.numbers[src], b, recs)
+	return o.write(src, b, recs)
+}
+
+func (o *output) write(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
+	var n int
+	var err error
+	if o.pcap != nil {
+		n, err = o.pcap.WriteRun(b, recs)
+	} else {
+		n, err = o.pcapng.WriteRun(o.numbers[src], b, recs)
+	}
+	o.account.took(src, n, err)
+	return n, err
 }
 
 // writeAfterGap says so on the first packet after a gap. Some of before it may still have been waiting.
 func (o *output) writeAfterGap(src *source, b *merge.Batch, recs []merge.Record) (int, error) {
 	first := slices.IndexFunc(recs, func(r merge.Record) bool { return r.Time > src.gap.after })
 	if first < 0 {
-		return o.pcapng.WriteRun(o.numbers[src], b, recs)
+		return o.write(src, b, recs)
 	}
-	n, err := o.pcapng.WriteRun(o.numbers[src], b, recs[:first])
+	n, err := o.write(src, b, recs[:first])
 	if err != nil {
 		return n, err
 	}
 	text := src.gap.text
 	src.gap = nil
 	one, err := o.pcapng.WriteCommented(o.numbers[src], b, recs[first], text)
+	o.account.took(src, one, err)
 	if err != nil {
 		return n + one, err
 	}
-	rest, err := o.pcapng.WriteRun(o.numbers[src], b, recs[first+1:])
+	rest, err := o.write(src, b, recs[first+1:])
 	return n + one + rest, err
 }
 
@@ -302,12 +314,20 @@ func (o *output) whole() int64 {
 	return o.pcapng.Flushed()
 }
 
-// lost is how many records that were taken never reached the file.
-func (o *output) lost() int64 {
+// missed are the captured lengths of the records that were taken and never reached the file, in order.
+func (o *output) missed() []uint32 {
 	if o.pcap != nil {
-		return o.pcap.Lost()
+		return o.pcap.Missed()
 	}
-	return o.pcapng.Lost()
+	return o.pcapng.Missed()
+}
+
+// packets is how many whole ones are in the file.
+func (o *output) packets() int64 {
+	if o.pcap != nil {
+		return o.pcap.Whole()
+	}
+	return o.pcapng.Whole()
 }
 
 // urgent says whether somebody who reads along should see the new interfaces before there are packets.
@@ -315,10 +335,16 @@ func (o *output) urgent() bool { return o.pending && o.file.live() }
 
 func (o *output) flush() error {
 	o.pending = false
+	var err error
 	if o.pcap != nil {
-		return o.pcap.Flush()
+		err = o.pcap.Flush()
+	} else {
+		err = o.pcapng.Flush()
 	}
-	return o.pcapng.Flush()
+	if err == nil {
+		o.account.flushed()
+	}
+	return err
 }
 
 // abandon forgets what has not been written yet.
@@ -342,6 +368,8 @@ func (f *file) explain(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		what, tip = "no space left for it", "the packets up to there are in the file; free some space, or limit it with --max-size"
+	case errors.Is(err, syscall.EFBIG):
+		what, tip = "it may not become larger here", "the packets up to there are in the file; see ulimit -f and the file system's limit, or begin new files with --rotate-size"
 	case errors.Is(err, syscall.EPIPE):
 		what, tip = "its reader went away", "the capture was stopped"
 	case errors.Is(err, errRemoved):

@@ -40,6 +40,8 @@ type outputs struct {
 	messy   bool      // a closed file is not in order
 	reason  error     // why
 	parts   map[*instance]*output
+
+	accounts []FileReport // of those that are closed
 }
 
 // partName is the name of the file of one instance: capture.shop-web-0.pcapng.
@@ -248,6 +250,8 @@ func (p *pump) removeOldest() {
 		p.others.full = full[1:]
 		p.others.size += full[0].whole()
 		_ = full[0].file.fd.Close() // nothing of it is wanted
+	} else {
+		p.others.accounts = slices.DeleteFunc(p.others.accounts, func(f FileReport) bool { return f.Path == oldest })
 	}
 	if info, err := os.Stat(oldest); err == nil && os.Remove(oldest) == nil { // what cannot be removed stays
 		p.others.size -= info.Size()
@@ -270,6 +274,7 @@ func (p *pump) closeOutput(ctx context.Context, o *output) error {
 		}
 	}
 	err = errors.Join(err, o.file.close(o.whole()))
+	p.book(o)
 	p.others.size += o.whole()
 	if err != nil {
 		return o.explain(err)
@@ -299,6 +304,7 @@ func (p *pump) writePart(src *source, gap *gap, b *merge.Batch, recs []merge.Rec
 	o := p.others.parts[in]
 	if o == nil {
 		o = newOutput(p.run.out.beside(partName(p.run.out.Path, in)), p.run.cfg, p.output.header)
+		o.part = true
 		p.others.parts[in] = o
 	}
 	left := src.gap
@@ -324,14 +330,12 @@ func (p *pump) flushOthers() error {
 var errStrayed = errors.New("some came when the files that they belong to had been closed")
 
 // list names the files that there are, beside one that is the whole output.
-func (o *outputs) list() []string {
-	files := slices.Clone(o.names)
-	for _, part := range o.parts {
-		if part.file.fd != nil {
-			files = append(files, part.file.Path)
+func (o *outputs) list(whole string) (files []string) {
+	for _, account := range o.accounts {
+		if account.Path != whole {
+			files = append(files, account.Path)
 		}
 	}
-	slices.Sort(files)
 	return files
 }
 

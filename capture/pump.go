@@ -20,7 +20,6 @@ type pump struct {
 	ready   bool                // every stream captures or has ended
 	full    bool                // nothing more is written: a limit is reached or the output broke
 	written int64               // records
-	recent  []written           // the last runs, which may still stand in the writer's buffer
 	err     error               // how the output broke
 	others  outputs             // beside the one that is being written
 
@@ -29,15 +28,6 @@ type pump struct {
 	flushBy    time.Time // when what is written must leave the buffer; zero: nothing to flush
 	statistics time.Time // when they are due in the file
 }
-
-// written is a number of records of one source that were written at once.
-type written struct {
-	src            *source
-	records, bytes int64
-}
-
-// recentRuns is more than a writer's buffer has room for: 256 KiB of records of 16 bytes and more.
-const recentRuns = 20_000
 
 // How long things may wait: each is below what a person or Wireshark notices, and costs next to nothing.
 const (
@@ -208,9 +198,6 @@ func (p *pump) atFlush(now time.Time) {
 	}
 	p.flushBy = time.Time{}
 	p.outcome(errors.Join(p.output.flush(), p.flushOthers()))
-	if p.err == nil {
-		p.recent = p.recent[:0]
-	}
 }
 
 func (p *pump) atStatistics(now time.Time) {
@@ -260,7 +247,7 @@ func (p *pump) writeTo(o *output, src *source, b *merge.Batch, recs []merge.Reco
 	fit := p.fitting(src, recs)
 	gap := src.gap
 	n, err := o.writeRun(src, b, recs[:fit])
-	p.count(src, recs[:n])
+	p.count(recs[:n])
 	if err == nil {
 		err = p.writePart(src, gap, b, recs[:n])
 	}
@@ -288,33 +275,10 @@ func (p *pump) fitting(src *source, recs []merge.Record) int {
 	return len(recs)
 }
 
-func (p *pump) count(src *source, recs []merge.Record) {
-	if len(recs) == 0 {
-		return
-	}
-	run := written{src: src, records: int64(len(recs))}
-	for i := range recs {
-		run.bytes += int64(recs[i].CapLen)
-	}
-	p.written += run.records
-	p.run.cfg.Progress.Packets.Add(run.records)
-	p.run.cfg.Progress.Bytes.Add(run.bytes)
-	if len(p.recent) == cap(p.recent) && len(p.recent) >= 2*recentRuns {
-		p.recent = append(p.recent[:0], p.recent[recentRuns:]...)
-	}
-	p.recent = append(p.recent, run)
-}
-
-// uncount takes back what stood in the writer's buffer when the output broke: the newest records.
-func (p *pump) uncount() {
-	lost := p.output.lost()
-	for i := len(p.recent) - 1; i >= 0 && lost > 0; i-- {
-		run := p.recent[i]
-		n := min(run.records, lost)
-		lost -= n
-		run.src.lost.records += n
-		run.src.lost.bytes += run.bytes * n / run.records
-	}
+func (p *pump) count(recs []merge.Record) {
+	p.written += int64(len(recs))
+	p.run.cfg.Progress.Packets.Add(int64(len(recs)))
+	p.run.cfg.Progress.Bytes.Add(bytesOf(recs))
 }
 
 // outcome ends the writing when it did not go on.
@@ -374,14 +338,16 @@ func (p *pump) finish() error {
 	}
 	if p.err == nil {
 		p.order()
+	} else if p.output.account.pending() {
+		_ = p.output.flush() // it may be another file that broke; what does not reach this one is counted
 	}
 	if err := p.output.file.close(p.output.whole()); err != nil && p.err == nil {
 		p.err = p.output.explain(err)
 	}
+	p.book(p.output)
 	if err := p.closeOthers(); err != nil && p.err == nil {
 		p.err = err
 	}
-	p.uncount()
 	return p.err
 }
 

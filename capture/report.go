@@ -3,6 +3,8 @@ package capture
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -64,6 +66,15 @@ type OutputReport struct {
 	Bytes   int64    `json:"bytes"`    // of the whole file
 	InOrder bool     `json:"in_order"` // strict time order: nothing was late, or it has been put in its place
 	Problem string   `json:"problem"`  // why late packets were not put in their place
+
+	Accounts []FileReport `json:"accounts"` // of each file that there is
+}
+
+// FileReport is what a file of the output holds.
+type FileReport struct {
+	Path    string `json:"path"` // "-" = standard output
+	Packets int64  `json:"packets"`
+	Bytes   int64  `json:"bytes"` // of the whole file
 }
 
 // InstanceReport is one instance's part.
@@ -123,11 +134,12 @@ func (r *run) report(p *pump) Report {
 			rep.Bytes += iface.Bytes
 		}
 	}
-	if p.output != nil && p.output.file.fd != nil {
-		rep.Output.Path = r.out.Path
-		rep.Output.Files, rep.Output.Removed = p.others.list(), p.others.removed
+	if len(p.others.accounts) > 0 {
+		slices.SortFunc(p.others.accounts, func(a, b FileReport) int { return strings.Compare(a.Path, b.Path) })
+		rep.Output.Path, rep.Output.Accounts = r.out.Path, p.others.accounts
+		rep.Output.Files, rep.Output.Removed = p.others.list(r.out.Path), p.others.removed
 		if r.out.File != nil {
-			rep.Output.Path = "-"
+			rep.Output.Path, rep.Output.Accounts[0].Path = "-", "-"
 		}
 		rep.Output.Packets = rep.Packets
 		rep.Output.Bytes = p.others.size + p.output.whole()
@@ -195,10 +207,11 @@ func (p *pump) add(rep *InterfaceReport, src *source) {
 	}
 	rep.LinkType += src.header.LinkType.String()
 	stats := p.merger.Stats(src.id)
-	rep.Written += stats.Written - src.lost.records
-	rep.Bytes += stats.Bytes - src.lost.bytes
-	rep.Late += stats.Late
-	if stats.Written == 0 {
+	written := stats.Written - src.lost
+	rep.Written += written
+	rep.Bytes += stats.Bytes - src.lostBytes
+	rep.Late += min(stats.Late, written)
+	if written == 0 {
 		return
 	}
 	if first := instant(stats.First); rep.First == nil || first.Before(*rep.First) {

@@ -24,7 +24,8 @@ type source struct {
 	claims *claims      // what the stream's helpers reported of it
 	gap    *gap         // there is one before its next packet
 	told   int64        // records that its last statistics counted
-	lost   written      // of those written, what the output then lost because it broke
+
+	lost, lostBytes int64 // of those written, what the output then lost because it broke
 }
 
 // join makes a source of a stream.

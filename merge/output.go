@@ -6,8 +6,9 @@ import "io"
 type output struct {
 	w   io.Writer
 	buf []byte // whole units only
-	// unit reads the length of the record or block that p begins with, and whether it holds a packet. p is from here.
-	unit func(p []byte) (n int, packet bool)
+	// unit reads the length of the record or block that p begins with, and how many bytes of a packet it holds; -1 where it
+	// holds none. p is from here.
+	unit func(p []byte) (n, captured int)
 
 	size    int64 // bytes taken
 	flushed int64 // of those, up to the end of the last unit that is in w
@@ -15,6 +16,8 @@ type output struct {
 	pending int   // packets in buf
 	whole   int64 // packets in w
 	err     error
+
+	missing []uint32 // captured lengths of packets in the write that failed and not in w, in order
 }
 
 // Buffers have room for any record with what is around it; what a run has in one piece and is large bypasses them.
@@ -23,7 +26,7 @@ const (
 	largeOutput = 64 << 10
 )
 
-func newOutput(w io.Writer, unit func([]byte) (int, bool)) output {
+func newOutput(w io.Writer, unit func([]byte) (int, int)) output {
 	return output{w: w, unit: unit, buf: make([]byte, 0, outputSize)}
 }
 
@@ -113,14 +116,16 @@ func (o *output) write(p []byte, packets int) error {
 	}
 	o.err = err
 	for len(p) > 0 {
-		size, packet := o.unit(p)
-		if size > n {
-			break
-		}
+		size, captured := o.unit(p)
 		p, n = p[size:], n-size
-		o.flushed += int64(size)
-		if packet {
-			o.whole++
+		switch {
+		case n >= 0:
+			o.flushed += int64(size)
+			if captured >= 0 {
+				o.whole++
+			}
+		case captured >= 0:
+			o.missing = append(o.missing, uint32(captured))
 		}
 	}
 	return err
@@ -142,3 +147,7 @@ func (o *output) lost() int64 {
 	}
 	return o.packets - o.whole
 }
+
+// missed returns the captured lengths of those, in order. They were all in the write that failed: the run that it failed
+// in counts those of itself that reach w, only.
+func (o *output) missed() []uint32 { return o.missing[:max(o.lost(), 0)] }

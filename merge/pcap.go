@@ -9,6 +9,7 @@ type Pcap struct {
 	out     output
 	nano    bool
 	headers headers
+	headed  bool // unit has been asked for the file's header
 }
 
 // NewPcap returns a Pcap that writes to w. Nothing is written before the first flush. A snapshot length of 0, which
@@ -25,11 +26,13 @@ func NewPcap(w io.Writer, h Header) *Pcap {
 	return p
 }
 
-func (p *Pcap) unit(b []byte) (int, bool) {
-	if p.out.flushed == 0 {
-		return fileHeader, false
+func (p *Pcap) unit(b []byte) (n, captured int) {
+	if p.out.flushed == 0 && !p.headed {
+		p.headed = true
+		return fileHeader, -1
 	}
-	return recordHeader + int(le.Uint32(b[8:])), true
+	captured = int(le.Uint32(b[8:]))
+	return recordHeader + captured, captured
 }
 
 // WriteRun writes records of b. Their times are cut to the file's resolution, and stop at the ends of what pcap can
@@ -105,3 +108,9 @@ func (p *Pcap) Flushed() int64 { return p.out.flushed }
 
 // Lost returns how many records, for which WriteRun returned no error, did not reach w before it failed.
 func (p *Pcap) Lost() int64 { return p.out.lost() }
+
+// Missed returns the captured lengths of these, in the order in which they were taken.
+func (p *Pcap) Missed() []uint32 { return p.out.missed() }
+
+// Whole returns how many records are in w.
+func (p *Pcap) Whole() int64 { return p.out.whole }

@@ -59,8 +59,11 @@ func NewPcapng(w io.Writer, s Section) *Pcapng {
 	return p
 }
 
-func pcapngUnit(b []byte) (int, bool) {
-	return int(le.Uint32(b[4:])), le.Uint32(b) == blockPacket
+func pcapngUnit(b []byte) (n, captured int) {
+	if le.Uint32(b) != blockPacket {
+		return int(le.Uint32(b[4:])), -1
+	}
+	return int(le.Uint32(b[4:])), int(le.Uint32(b[20:]))
 }
 
 func (p *Pcapng) put(b block) error {
@@ -170,3 +173,9 @@ func (p *Pcapng) Flushed() int64 { return p.out.flushed }
 
 // Lost returns how many records, for which WriteRun returned no error, did not reach w before it failed.
 func (p *Pcapng) Lost() int64 { return p.out.lost() }
+
+// Missed returns the captured lengths of these, in the order in which they were taken.
+func (p *Pcapng) Missed() []uint32 { return p.out.missed() }
+
+// Whole returns how many records are in w.
+func (p *Pcapng) Whole() int64 { return p.out.whole }

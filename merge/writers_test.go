@@ -93,6 +93,8 @@ type writer interface {
 	Size() int64
 	Flushed() int64
 	Lost() int64
+	Missed() []uint32
+	Whole() int64
 }
 
 // However full the disk, the count of what is in the file is exact, and the file can be cut to whole records.
@@ -118,6 +120,7 @@ func TestWritersOnFullDisk(t *testing.T) {
 				w, run = p, p.WriteRun
 			}
 			count, err := int64(0), error(nil)
+			var taken []uint32
 			for _, b := range batches {
 				for recs := b.Records; len(recs) > 0 && err == nil; {
 					n := min(rapid.SampledFrom([]int{1, 50, 1000, 4000, 4000}).Draw(rt, "run"), len(recs))
@@ -127,6 +130,9 @@ func TestWritersOnFullDisk(t *testing.T) {
 						rt.Fatalf("wrote %d of %d: %v", wrote, n, err)
 					}
 					count += int64(wrote)
+					for _, r := range recs[:max(wrote, 0)] {
+						taken = append(taken, r.CapLen)
+					}
 					recs = recs[n:]
 				}
 				if err == nil && rapid.Bool().Draw(rt, "flush") {
@@ -146,8 +152,11 @@ func TestWritersOnFullDisk(t *testing.T) {
 			if err == nil && (w.Lost() != 0 || w.Flushed() != w.Size()) {
 				rt.Fatalf("all is well, but flushed %d of %d, lost %d", w.Flushed(), w.Size(), w.Lost())
 			}
+			if missed := w.Missed(); !slices.Equal(missed, taken[count-w.Lost():]) {
+				rt.Fatalf("missed %v, lost %d of %v", missed, w.Lost(), taken)
+			}
 			in, rest := countUnits(d.Bytes(), ng)
-			if in != count-w.Lost() || int64(d.Len()-rest) != w.Flushed() {
+			if in != w.Whole() || in != count-w.Lost() || int64(d.Len()-rest) != w.Flushed() {
 				rt.Fatalf("%d records in the file, want %d - %d; whole up to %d, want %d",
 					in, count, w.Lost(), d.Len()-rest, w.Flushed())
 			}
