@@ -86,7 +86,7 @@ func newCheckup(cfg Config, in Instance) *checkup {
 	c := &checkup{cfg: cfg, room: -1}
 	c.cfg.Instances = []Instance{in}
 	c.cfg.OnEvent = func(e Event) {
-		if e.Kind == Note {
+		if e.Kind == Note && !slices.Contains(c.notes, e.Text) { // a second try may find it again
 			c.notes = append(c.notes, e.Text)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -243,28 +242,12 @@ func (c *checkup) problems() []CheckProblem {
 		_, opened := c.headers[s]
 		switch {
 		case s.err != nil:
-			add(stepOf(s), iface, c.better(s.err))
+			add(stepOf(s), iface, withInterfaces(s.err, s.iface, c.about))
 		case !opened:
 			add("", "", errUnchecked)
 		}
 	}
 	return problems
-}
-
-// better is an error with what else is known of the instance.
-func (c *checkup) better(err error) error {
-	if failureKind(err) != remote.NoInterface || len(c.about.Interfaces) == 0 {
-		return err
-	}
-	const most = 20
-	var names []string
-	for _, i := range c.about.Interfaces[:min(len(c.about.Interfaces), most)] {
-		names = append(names, i.Name)
-	}
-	if len(c.about.Interfaces) > most {
-		names = append(names, "…")
-	}
-	return &Error{Problem: err.Error(), Tip: "it has " + strings.Join(names, ", ") + ": pass one of them to --interface, or use --interface any", Err: err}
 }
 
 // stepOfConnection is the step at which there was no connection.

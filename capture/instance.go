@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sshpcap/sshpcap/remote"
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
@@ -25,6 +26,9 @@ type instance struct {
 	gone      atomic.Bool  // it is no more, says Discover
 	ever      atomic.Bool  // one of its streams has opened
 	capturing atomic.Int64 // streams that are open now
+
+	asking sync.Once    // for about
+	about  remote.About // asked for only where an interface is not there
 
 	mu      sync.Mutex
 	problem error  // why it could not be captured on at all

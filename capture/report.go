@@ -106,6 +106,7 @@ type InterfaceReport struct {
 	Filtered  *int64     `json:"filtered"`  // passed the filter, as the kernel says
 	Dropped   *int64     `json:"dropped"`   // by the kernel, for want of buffer space
 	Unread    *int64     `json:"unread"`    // passed the filter in the helper's last moments, and not read by it; those that came before the stop are lost
+	Without   []string   `json:"without"`   // what the interface does not take although it is asked for by itself; names of remote.Extra
 	Behind    bool       `json:"behind"`    // packets of before the stop were still coming when the helper was ended
 	First     *time.Time `json:"first"`     // time of the first packet
 	Last      *time.Time `json:"last"`
@@ -185,7 +186,7 @@ func (p *pump) instance(in *instance) InstanceReport {
 }
 
 func (p *pump) stream(s *stream) InterfaceReport {
-	rep := InterfaceReport{Name: s.iface, Received: s.received, Gaps: s.gaps, Behind: s.behind.Load(), End: s.ending}
+	rep := InterfaceReport{Name: s.iface, Received: s.received, Gaps: s.gaps, Without: names(s.lacks()), Behind: s.behind.Load(), End: s.ending}
 	if s.cutShort {
 		rep.Truncated = 1
 	}

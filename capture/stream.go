@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type stream struct {
 	err      error // a problem; nil when it ended as it should
 	latest   error // how the last attempt failed, while there may be others
 	sudo     bool
+	without  []remote.Extra // what its helpers are not asked for, since the interface does not take it
 	report   remote.Report
 	received int64   // records framed
 	claims           // of all its helpers
@@ -89,15 +91,15 @@ var errEnded = errors.New("its helper ended")
 // helper runs the helper, with sudo when it turns out to need it and may.
 func (s *stream) helper(conn *sshx.Conn) error {
 	mode := s.instance.run.cfg.Sudo
-	err := s.attempt(conn, mode == SudoAlways)
+	err := s.yielding(conn, mode == SudoAlways)
 	if err == errTimeUp {
 		return err
 	}
 	var failure *remote.Failure
 	if mode != SudoAuto || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
-		return s.instance.explain(err)
+		return s.instance.explain(s.nameInterfaces(conn, err))
 	}
-	again := s.attempt(conn, true)
+	again := s.nameInterfaces(conn, s.yielding(conn, true))
 	if !sudoUnavailable(again) {
 		return again
 	}
@@ -173,6 +175,9 @@ func (s *stream) launch(conn *sshx.Conn, sudo bool) (*sshx.Process, error) {
 func (s *stream) line(sudo bool) string {
 	command := s.instance.run.cfg.command(s.instance.settings(), s.iface, sudo)
 	command.ServerPort = s.instance.port()
+	for _, extra := range s.lacks() {
+		command, _ = command.Without(extra)
+	}
 	if !s.deadline.IsZero() { // it is not the first one
 		command.MaxTime = max(time.Until(s.deadline), 1)
 	}
@@ -429,6 +434,7 @@ func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader)
 	}
 	s.admitted(admission)
 	s.instance.join()
+	s.tellLacks()
 	return nil
 }
 
@@ -571,6 +577,9 @@ func (s *stream) describe() string {
 	}
 	if more := s.instance.settings().Description; more != "" {
 		text += "; " + more
+	}
+	if lacks := s.lacks(); len(lacks) > 0 {
+		text += "; the interface does not take: " + strings.Join(names(lacks), ", ")
 	}
 	return text
 }

@@ -78,6 +78,12 @@ type About struct {
 	Complete   bool        // it told all, up to its end
 }
 
+// HasAny reports whether its system has an interface "any", as far as is known: Linux has, macOS in recent versions.
+func (a About) HasAny() bool {
+	system, _, _ := strings.Cut(a.System, " ")
+	return system == "" || system == "Linux" || system == "Darwin"
+}
+
 // Interface is a network interface of an instance.
 type Interface struct {
 	Name      string

@@ -49,6 +49,8 @@ type Command struct {
 	Snaplen       int    // bytes of each packet; 0 means whole packets. A small one makes room for many more in the kernel's buffer
 	NoPromiscuous bool   // cf-pcap ignores it
 	Nano          bool   // ask for nanoseconds; a helper that cannot (dumpcap, cf-pcap) ignores it, the stream's header tells
+	NoBuffer      bool   // leave the kernel's buffer at the helper's own size where BufferKiB is 0
+	NoImmediate   bool   // let the kernel hold packets back for up to a second
 	BufferKiB     int    // the kernel's buffer; 0 means what fits the snaplen, and 128 MiB at most. cf-pcap ignores it
 	NoSelfFilter  bool   // also capture the SSH connection that carries the capture
 	SelfFilter    string // expression for the connection to leave out, for containers of Cloud Foundry's; "" means what the instance knows of it
@@ -158,7 +160,14 @@ func (c Command) tcpdumpFlags() string {
 	if snaplen == 0 {
 		snaplen = wholePackets
 	}
-	f := fmt.Sprintf("-n -U --immediate-mode -B %d -s %d", c.bufferKiB(), snaplen)
+	f := "-n -U"
+	if !c.NoImmediate {
+		f += " --immediate-mode"
+	}
+	if !c.NoBuffer || c.BufferKiB > 0 {
+		f += fmt.Sprintf(" -B %d", c.bufferKiB())
+	}
+	f += fmt.Sprintf(" -s %d", snaplen)
 	if c.NoPromiscuous {
 		f += " -p"
 	}
@@ -175,7 +184,10 @@ func (c Command) dumpcapFlags() string {
 	if c.BufferKiB > 0 {
 		mib = (c.BufferKiB + 1023) / 1024
 	}
-	f := fmt.Sprintf("-P -q -B %d", mib)
+	f := "-P -q"
+	if !c.NoBuffer || c.BufferKiB > 0 {
+		f += fmt.Sprintf(" -B %d", mib)
+	}
 	if c.Snaplen > 0 {
 		f += fmt.Sprintf(" -s %d", c.Snaplen)
 	}

@@ -51,6 +51,7 @@ type Failure struct {
 	Kind    Kind
 	Problem string
 	Tip     string
+	Refused Extra // what it may have been for; 0 where it was nothing of ours
 }
 
 func (f *Failure) Error() string { return f.Problem }
@@ -69,7 +70,11 @@ func (l *Log) Failure(exitStatus int) *Failure {
 	if k == 0 {
 		return nil
 	}
-	return &Failure{Kind: k, Problem: e.problem(k), Tip: e.tip(k)}
+	f := &Failure{Kind: k, Problem: e.problem(k), Tip: e.tip(k)}
+	if k == HelperFailed || k == BadFilter || k == NoInterface {
+		f.Refused = s.refusal()
+	}
+	return f
 }
 
 // ending is all that is known when a command has ended.
@@ -160,6 +165,9 @@ func (e *ending) tip(k Kind) string {
 	case NoPermission:
 		return e.permissionTip()
 	case NoInterface:
+		if noAny.MatchString(e.words) {
+			return "only Linux and recent versions of macOS have an interface any: see the names with `" + e.path() + " -D` on the instance and pass one or several to --interface"
+		}
 		return "see the names with `ip link` on the instance and pass one to --interface, or use --interface any"
 	case InterfaceDown:
 		return "bring it up with `sudo ip link set NAME up` on the instance, or use --interface any"
@@ -187,6 +195,9 @@ func (e *ending) tip(k Kind) string {
 	}
 	return "try it on the instance: " + e.path() + " -i any -c 1 -w /dev/null"
 }
+
+// noAny are the words where there is no interface "any".
+var noAny = regexp.MustCompile(`\bany\b`)
 
 func (s *seen) permissionTip() string {
 	if s.Sudo || s.UID == 0 && s.uidKnown {
@@ -242,6 +253,8 @@ func filterTip(words string) string {
 	switch {
 	case strings.Contains(words, "unknown host"), strings.Contains(words, "unknown network"):
 		return "names are looked up on the instance: use an address with --filter"
+	case strings.Contains(words, "filtering not implemented"), strings.Contains(words, "unknown data link type"):
+		return "this interface takes no such filter: leave --filter out"
 	case strings.Contains(words, "support"), strings.Contains(words, "not present"):
 		return "this interface's link type cannot do that: name another with --interface, any is not Ethernet"
 	case strings.Contains(words, "rejects all"):

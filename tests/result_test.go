@@ -42,21 +42,22 @@ type report struct {
 		Helper     string `json:"helper"`
 		Sudo       bool   `json:"sudo"`
 		Interfaces []struct {
-			Name      string  `json:"name"`
-			LinkType  string  `json:"link_type"`
-			Received  uint64  `json:"received"`
-			Written   uint64  `json:"written"`
-			Discarded uint64  `json:"discarded"`
-			Late      uint64  `json:"late"`
-			Gaps      uint64  `json:"gaps"`
-			Truncated uint64  `json:"truncated"`
-			Bytes     uint64  `json:"bytes"`
-			Captured  *uint64 `json:"captured"`
-			Filtered  *uint64 `json:"filtered"`
-			Dropped   *uint64 `json:"dropped"`
-			First     string  `json:"first"`
-			Last      string  `json:"last"`
-			End       string  `json:"end"`
+			Name      string   `json:"name"`
+			LinkType  string   `json:"link_type"`
+			Received  uint64   `json:"received"`
+			Written   uint64   `json:"written"`
+			Discarded uint64   `json:"discarded"`
+			Late      uint64   `json:"late"`
+			Gaps      uint64   `json:"gaps"`
+			Truncated uint64   `json:"truncated"`
+			Bytes     uint64   `json:"bytes"`
+			Captured  *uint64  `json:"captured"`
+			Filtered  *uint64  `json:"filtered"`
+			Dropped   *uint64  `json:"dropped"`
+			First     string   `json:"first"`
+			Last      string   `json:"last"`
+			End       string   `json:"end"`
+			Without   []string `json:"without"`
 		} `json:"interfaces"`
 	} `json:"instances"`
 }
