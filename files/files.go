@@ -178,7 +178,7 @@ func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.cfg.rotates()
 func (m *merging) sources() (inputs []source, err error) {
 	total, known, packed := int64(0), true, 0
 	for i, name := range m.cfg.Inputs {
-		s := source{name: name, report: i}
+		s := m.source(name, i)
 		if name == "-" {
 			s.name, s.from, s.late = "standard input", m.cfg.Stdin, !isRegular(m.cfg.Stdin)
 			if m.cfg.Stdin == nil {
@@ -211,6 +211,10 @@ func (m *merging) sources() (inputs []source, err error) {
 		m.cfg.Progress.Total.Store(total)
 	}
 	return inputs, nil
+}
+
+func (m *merging) source(name string, report int) source {
+	return source{name: name, report: report, alone: len(m.cfg.Inputs) == 1, plain: m.cfg.Format == Pcap, application: m.cfg.Application}
 }
 
 // group merges groups of inputs into temporary files.
@@ -250,7 +254,9 @@ func (m *merging) toTemp(ctx context.Context, inputs []source) (source, error) {
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
-	return source{name: "a temporary file", from: f, report: -1}, err
+	temporary := m.source("a temporary file", -1)
+	temporary.from = f
+	return temporary, err
 }
 
 // temp makes a temporary file without a name.

@@ -416,6 +416,10 @@ func FuzzMerge(f *testing.F) {
 	f.Add(append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), ngInterfaces(3, 9)...), true)
 	f.Add(append(pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, three), ngBlock(binary.LittleEndian, 4, make([]byte, 8))...), false)
 	f.Add(append(pcapng(binary.BigEndian, "eth0", 9, 1e9, 0, three), ngBlock(binary.BigEndian, 10, make([]byte, 12))...), false)
+	for _, order := range orders {
+		f.Add(slices.Concat(sectionOf(order), ngInterface(order, "eth0"), ngJournal(order, at0+3, "up"), ngPacket(order, at0, "a"), ngBlock(order, 0xbad, ngCustom(order, "x")),
+			ngBlock(order, 0x40000bad, nil), ngJournal(order, at0+1, "down"), sectionOf(order)), order == orders["big"])
+	}
 	f.Fuzz(func(t *testing.T, content []byte, twice bool) {
 		dir := t.TempDir()
 		cfg := files.Config{Inputs: []string{write(t, dir, "in", content)}, Path: filepath.Join(dir, "out")}

@@ -73,7 +73,7 @@ func TestBombs(t *testing.T) {
 	many := bytes.Repeat(record, 4<<20/len(record))
 	unsorted := gzippedOf(pcap(binary.LittleEndian, false, nil), many, 32)
 	sorted := gzippedOf(pcap(binary.LittleEndian, false, nil), make([]byte, 4<<20), 12) // empty ones
-	unknown := ngBlock(binary.LittleEndian, 0x0bad, make([]byte, 1<<20))
+	unknown, customs := ngBlock(binary.LittleEndian, 0x0bae, make([]byte, 1<<20)), ngBlock(binary.LittleEndian, 0x0bad, make([]byte, 1<<20))
 	head := pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, nil)
 	for name, how := range map[string]struct {
 		content []byte
@@ -83,6 +83,7 @@ func TestBombs(t *testing.T) {
 		"packets":        {sorted, 48 << 20, 24 << 20},
 		"late packets":   {unsorted, 128 << 20, 160 << 20}, // 32 MiB of them are sorted at a time
 		"unknown blocks": {gzippedOf(head, unknown, 64), 64 << 20, 24 << 20},
+		"custom blocks":  {gzippedOf(head, customs, 64), 64 << 20, 24 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "late packets" && os.Getenv("SSHPCAP_SOAK") == "" {

@@ -23,6 +23,10 @@ type source struct {
 	late   bool      // opening and reading it may take as long as somebody likes: it is no regular file
 	report int       // which InputReport is about it; -1 = none
 	window uint64    // most memory for undoing zstd; 0 = maxWindow
+
+	alone       bool   // there is no other
+	plain       bool   // the output is pcap
+	application string // that writes the output
 }
 
 // A zstd file says itself how much memory it takes to undo it, and a hundred bytes may ask for anything. All inputs that
@@ -56,6 +60,7 @@ type chunk struct {
 	iface   int          // of all packets, by the input's own count
 	ifaces  []int        // of each packet, instead; nil = they are of one
 	options []packetOptions
+	blocks  int     // records that are no packets
 	damage  *Damage // what comes behind it cannot be used; nothing does
 	notes   notes
 	release func()
@@ -80,10 +85,12 @@ func (c *chunk) size() int {
 	return int(last.Off + last.CapLen - first.Off)
 }
 
-// packetOptions are those of one packet: pcapng's, little-endian.
+// packetOptions are those of one packet: pcapng's, little-endian. Or the record is no packet, but another block that has its
+// place among them.
 type packetOptions struct {
 	record int
-	bytes  []byte
+	bytes  []byte // of a block: its body
+	kind   uint32 // of block; 0 = it is a packet
 }
 
 // event is a block that is no packet.
@@ -200,7 +207,7 @@ func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, erro
 		}
 	}
 	if bytes.Equal(head, pcapngMagic) {
-		o.format, o.decoder = "pcapng"+suffix, newPcapng(s.name, r, size.other)
+		o.format, o.decoder = "pcapng"+suffix, newPcapng(s, r, size.other)
 		return o, nil
 	}
 	o.format, o.quick = "pcap"+suffix, suffix == "" && regular

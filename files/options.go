@@ -33,6 +33,10 @@ func appendOption(to []byte, code uint16, value []byte) []byte {
 
 // appendOption appends an option, with the numbers in it little-endian.
 func (d *pcapngDecoder) appendOption(to []byte, kind uint32, code uint16, value []byte) []byte {
+	if customNoCopy(code) {
+		d.notes.add("custom option", leftOutNoCopy, 1)
+		return to
+	}
 	if !d.swap {
 		return appendOption(to, code, value)
 	}
@@ -45,10 +49,6 @@ func (d *pcapngDecoder) appendOption(to []byte, kind uint32, code uint16, value 
 		slices.Reverse(value[:4])
 	}
 	return appendOption(to, code, value)
-}
-
-func custom(code uint16) bool {
-	return code == 2988 || code == 2989 || code == 19372 || code == 19373
 }
 
 // numbers is the size of the numbers that an option's value is made of; 0 = it is bytes or text.

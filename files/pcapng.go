@@ -31,11 +31,12 @@ const (
 	maxBlock      = 16 << 20 // of a kind other than packets, which is held as a whole
 	maxPacket     = merge.MaxRecord + 1<<20
 	maxInterfaces = 1 << 20 // of one input
+	mostKept      = 4 << 20 // of a chunk's memory, for the next one
 )
 
 // pcapngDecoder frames a pcapng file in place: a chunk's packets are where they were read to.
 type pcapngDecoder struct {
-	name  string
+	source
 	r     io.Reader
 	size  int
 	order binary.ByteOrder
@@ -50,6 +51,12 @@ type pcapngDecoder struct {
 	section []ngInterface // interfaces of this section
 	count   int           // of all sections
 	last    int64         // time of the last packet
+	timed   bool          // there is such a time
+
+	sections int      // that have begun
+	comments [][]byte // options that this section's interfaces are to have
+	untold   bool     // none of them has them yet
+	notes    notes    // of what came since the last chunk
 }
 
 type ngInterface struct {
@@ -65,12 +72,13 @@ type ngInterface struct {
 // ngChunk is a chunk with its memory.
 type ngChunk struct {
 	chunk
-	b   merge.Batch
-	buf []byte
+	b      merge.Batch
+	buf    []byte
+	filled int // bytes of it
 }
 
-func newPcapng(name string, r io.Reader, size int) *pcapngDecoder {
-	return &pcapngDecoder{name: name, r: r, size: max(size, 4<<10), order: binary.LittleEndian, free: make(chan *ngChunk, 4)}
+func newPcapng(s source, r io.Reader, size int) *pcapngDecoder {
+	return &pcapngDecoder{source: s, r: r, size: max(size, 4<<10), order: binary.LittleEndian, free: make(chan *ngChunk, 4)}
 }
 
 // take returns a chunk to fill, which begins with what is not framed yet.
@@ -89,7 +97,7 @@ func (d *pcapngDecoder) take() *ngChunk {
 	c.chunk = chunk{events: c.events[:0], ifaces: c.ifaces[:0], options: c.options[:0]}
 	c.b = merge.Batch{Records: c.b.Records[:0]}
 	c.release = func() {
-		if len(c.buf) > 2*d.size {
+		if len(c.buf) > 2*d.size && (c.filled < len(c.buf)/4 || len(c.buf) > mostKept) {
 			c.buf = nil // a large block is rare
 		}
 		select {
@@ -126,10 +134,16 @@ func (d *pcapngDecoder) next() (*chunk, error) {
 		c.b.Data = c.buf
 		c.batch = &c.b
 	}
+	if err == errMore && d.start == d.end && d.err == io.EOF {
+		d.endSection()
+	}
+	c.notes, d.notes, c.filled = d.notes, nil, d.end
 	switch {
 	case err == errMore && (d.err == nil || len(c.b.Records) > 0 || len(c.events) > 0):
 	case err == errMore && d.start == d.end && d.err == io.EOF:
-		return nil, io.EOF
+		if len(c.notes) == 0 {
+			return nil, io.EOF
+		}
 	case err == errMore:
 		reason := "its last block is cut short"
 		if d.err != io.EOF {
@@ -183,21 +197,22 @@ func (d *pcapngDecoder) frame(c *ngChunk) error {
 				return err
 			}
 		}
-		n, limit := d.order.Uint32(p[4:]), uint32(maxBlock)
-		isPacket := kind == blockPacket || kind == blockSimple || kind == blockOldPacket
-		if isPacket {
-			limit = maxPacket
+		claimed := d.order.Uint32(p[4:])
+		n, limit := claimed+-claimed&3, d.maxLength(kind)
+		if claimed < 12 || claimed > limit {
+			return fmt.Errorf("a block claims %d bytes", claimed)
 		}
-		if n < 12 || n%4 != 0 || n > limit {
-			return fmt.Errorf("a block claims %d bytes", n)
-		}
-		if !isPacket && len(c.b.Records) > 0 && isEvent(kind) {
+		if len(c.b.Records) > 0 && isEvent(kind) {
 			return nil
 		}
 		if uint32(len(p)) < n {
 			return errMore
 		}
-		if d.order.Uint32(p[n-4:]) != n {
+		if n != claimed {
+			if err := d.unpadded(p, claimed); err != nil {
+				return err
+			}
+		} else if d.order.Uint32(p[n-4:]) != n {
 			return errors.New("a block's lengths differ")
 		}
 		if err := d.block(c, kind, p[8:n-4]); err != nil {
@@ -206,6 +221,39 @@ func (d *pcapngDecoder) frame(c *ngChunk) error {
 		d.start += int(n)
 		d.off += int64(n)
 	}
+}
+
+// maxLength is how long a block may be. Those of ours may have grown.
+func (d *pcapngDecoder) maxLength(kind uint32) uint32 {
+	if d.source.report < 0 {
+		return maxBlock + 1<<20
+	}
+	if kind == blockPacket || kind == blockSimple || kind == blockOldPacket {
+		return maxPacket
+	}
+	return maxBlock
+}
+
+// unpadded looks at a block that p begins with, whose length is not a multiple of 4, as it must be (section 3.1). Some
+// programs pad such a block all the same: so it is, if another block follows, or nothing.
+func (d *pcapngDecoder) unpadded(p []byte, claimed uint32) error {
+	n := claimed + -claimed&3
+	last, next := d.order.Uint32(p[n-4:]), p[n:]
+	if len(next) < 8 && d.err == nil {
+		return errMore
+	}
+	sound := last == claimed || last == n
+	if len(next) >= 8 {
+		size := d.order.Uint32(next[4:])
+		sound = sound && (d.order.Uint32(next) == blockSection || size >= 12 && size <= d.maxLength(d.order.Uint32(next)))
+	} else {
+		sound = sound && len(next) == 0
+	}
+	if !sound {
+		return fmt.Errorf("a block claims %d bytes", claimed)
+	}
+	d.notes.add("block", unpaddedBlock, 1)
+	return nil
 }
 
 func isEvent(kind uint32) bool {
@@ -239,6 +287,7 @@ func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
 			return fmt.Errorf("version %d of pcapng is not known", major)
 		}
 		d.section = d.section[:0]
+		d.beginSection(c, body[16:])
 	case blockInterface:
 		return d.describe(c, body)
 	case blockPacket, blockOldPacket, blockSimple:
@@ -260,6 +309,14 @@ func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
 			to = ended(append(to, d.optionsOf(body[end:], kind)...), len(to))
 		}
 		c.events = append(c.events, event{kind: kind, off: d.off, body: to})
+	case blockCustom:
+		d.custom(c, body)
+	case blockJournal:
+		d.journal(c, body)
+	case blockCustomNoCopy:
+		d.notes.add("custom block", leftOutNoCopy, 1)
+	default:
+		d.other(kind)
 	}
 	return nil
 }
@@ -297,6 +354,7 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 	if !named {
 		kept = merge.AppendText(kept, optionName, d.name)
 	}
+	kept = d.appendComments(kept)
 	d.count++
 	d.section = append(d.section, in)
 	c.events = append(c.events, event{kind: blockInterface, off: d.off, iface: iface{
@@ -394,34 +452,36 @@ func (d *pcapngDecoder) packet(c *ngChunk, kind uint32, body []byte) error {
 	if !in.link.Fits(body[head : head+int(rec.CapLen)]) {
 		return fmt.Errorf("a packet lacks the header that its link type %v has", in.link)
 	}
-	d.last = rec.Time
+	d.last, d.timed = rec.Time, true
 	rec.Off = uint32(d.start + 8 + head)
 	d.assign(c, int(in.number))
 	if end := head + int(rec.CapLen) + -int(rec.CapLen)&3; kind != blockSimple && end < len(body) {
 		if options := d.optionsOf(body[end:], blockPacket); len(options) > 0 {
-			c.options = append(c.options, packetOptions{len(c.b.Records), options})
+			c.options = append(c.options, packetOptions{record: len(c.b.Records), bytes: options})
 		}
 	}
 	c.b.Records = append(c.b.Records, rec)
 	return nil
 }
 
+// noInterface is that of a record that is no packet.
+const noInterface = -1
+
 // assign says of which interface the chunk's next packet is.
 func (d *pcapngDecoder) assign(c *ngChunk, number int) {
 	n := len(c.b.Records)
 	switch {
-	case n == 0:
+	case n == 0, len(c.ifaces) == 0 && c.iface == noInterface:
 		c.iface = number
-	case len(c.ifaces) == 0 && c.iface == number:
+		return
+	case len(c.ifaces) == 0 && (c.iface == number || number == noInterface):
 		return
 	case len(c.ifaces) == 0:
 		for range n {
 			c.ifaces = append(c.ifaces, c.iface)
 		}
 	}
-	if n > 0 {
-		c.ifaces = append(c.ifaces, number)
-	}
+	c.ifaces = append(c.ifaces, number)
 }
 
 // statistics takes a statistics block; its times become nanoseconds or microseconds, as the output has them.

@@ -120,7 +120,7 @@ func (in *input) take(c *chunk) {
 		}
 	}
 	c.newest = in.newest
-	in.packets += int64(len(c.batch.Records))
+	in.packets += int64(len(c.batch.Records) - c.blocks)
 	in.queue = append(in.queue, c)
 }
 

@@ -14,7 +14,8 @@ type round struct {
 	owner   *worker  // who gathered it, and has its memory
 	parts   [][]part // of each input that has packets in it, in their order
 	inputs  [][]part // memory of these
-	packets int
+	packets int      // with other blocks among them
+	blocks  int      // of these
 	bytes   int
 	newest  int64 // of their times, if they are ordered
 	ordered bool  // each input's packets are, and are not before those of earlier rounds
@@ -54,6 +55,9 @@ func (r *round) add(number int, p part, ordered bool) {
 	}
 	r.ordered = r.ordered && ordered
 	r.packets += len(p.records)
+	if p.chunk.blocks > 0 {
+		r.blocks += p.blocks(0, len(p.records))
+	}
 	r.newest = max(r.newest, last.Time)
 	r.bytes += int(last.Off + last.CapLen - first.Off)
 }
@@ -196,7 +200,7 @@ func (r *round) put(s *sink) bool {
 // release empties the round.
 func (r *round) release() {
 	r.drop()
-	r.framed, r.packets, r.bytes = r.framed[:0], 0, 0
+	r.framed, r.packets, r.blocks, r.bytes = r.framed[:0], 0, 0, 0
 }
 
 // drop gives back what the packets were in, unless it has.

@@ -23,6 +23,7 @@ type sink struct {
 	links  []merge.LinkType            // of the interfaces, by number in the output
 	nano   []bool                      // of these; of a pcap file: one
 
+	section    []byte // options of the only input's section
 	interfaces blocks // for all files to come
 	shared     blocks // names and secrets, which every file of a rotated output has
 	early      blocks // others that came before the first file was begun
@@ -47,7 +48,11 @@ func (s *sink) begin(to io.Writer) error {
 		s.nano = []bool{s.header.Nano}
 		return nil
 	}
-	s.pcapng = merge.NewPcapng(to, merge.Section{OS: runtime.GOOS + " " + runtime.GOARCH, Application: s.cfg.Application, Comment: s.cfg.Comment})
+	section := merge.Section{Application: s.cfg.Application, Comment: s.cfg.Comment}
+	if len(s.section) == 0 {
+		section.OS = runtime.GOOS + " " + runtime.GOARCH
+	}
+	s.pcapng = merge.NewRawPcapng(to, section, s.section)
 	if err := s.interfaces.writeTo(s.pcapng); err != nil {
 		return err
 	}
@@ -142,6 +147,12 @@ func (s *sink) event(in *input, e *event) error {
 	case e.kind == blockInterface:
 		err = s.describe(in, &e.iface)
 	case s.format == Pcap:
+	case e.kind == blockSection && s.hold(in, len(e.body)):
+		s.section = e.body
+	case e.kind == blockSection:
+		in.notes.add("section comment", "left out: too long", 1)
+	case e.kind == blockCustom, e.kind == blockJournal:
+		err = s.place(e.kind, e.body)
 	case e.kind == blockStatistics:
 		err = s.place(e.kind, append(binary.LittleEndian.AppendUint32(nil, uint32(in.numbers[e.from])), e.body...))
 	default:
@@ -200,7 +211,7 @@ func (s *sink) take(r *round) error {
 		return r.merge(s.write)
 	}
 	s.order.newest = max(s.order.newest, r.newest)
-	return s.written(r.framed, r.packets)
+	return s.written(r.framed, r.packets-r.blocks)
 }
 
 // written writes packets that append framed.
@@ -223,7 +234,7 @@ func (s *sink) sizes(sizes []uint32, of *part) {
 	}
 	for _, o := range of.options {
 		if i := o.record - of.from; i < len(sizes) {
-			sizes[i] = uint32(s.packetSize(of.records[i].CapLen, len(o.bytes)))
+			sizes[i] = uint32(s.sizeWith(of.records[i].CapLen, &o))
 		}
 	}
 }
@@ -259,12 +270,15 @@ func (s *sink) append(p []byte, of *part, from, to int) []byte {
 }
 
 // appendOne frames a packet with the options that it is to have.
-func (s *sink) appendOne(p []byte, of *part, record int, options []byte) []byte {
+func (s *sink) appendOne(p []byte, of *part, record int, options packetOptions) []byte {
+	if options.kind != 0 {
+		return merge.AppendBlock(p, options.kind, options.bytes)
+	}
 	number, rec := s.numberOf(of, record), of.records[record]
-	if len(options) == 0 {
+	if len(options.bytes) == 0 {
 		return s.pcapng.AppendRun(p, number, of.chunk.batch, of.records[record:record+1])
 	}
-	return s.pcapng.AppendWithOptions(p, number, of.chunk.batch, rec, options)
+	return s.pcapng.AppendWithOptions(p, number, of.chunk.batch, rec, options.bytes)
 }
 
 // numberOf is the number of a packet's interface in the output.
@@ -283,13 +297,14 @@ func (s *sink) write(of *part, from, to int) error {
 				return err
 			}
 		}
+		blocks := of.blocks(from, n)
 		s.buf = s.buf[:0]
 		if s.dedup != nil {
 			s.buf = s.appendMarked(s.buf, of, from, from+n)
 		} else {
 			s.buf = s.append(s.buf, of, from, from+n)
 		}
-		if err := s.written(s.buf, n); err != nil {
+		if err := s.written(s.buf, n-blocks); err != nil {
 			return err
 		}
 		from += n
@@ -301,8 +316,12 @@ func (s *sink) write(of *part, from, to int) error {
 func (s *sink) appendMarked(p []byte, of *part, from, to int) []byte {
 	for ; from < to; from++ {
 		options := of.optionsOf(from)
+		if options.kind != 0 {
+			p = s.appendOne(p, of, from, options)
+			continue
+		}
 		if text := s.dedup.seen(of.chunk.batch, of.records[from], s.numberOf(of, from), s.links); text != "" {
-			options = merge.AppendComment(options[:len(options):len(options)], text)
+			options.bytes = merge.AppendComment(slices.Clip(options.bytes), text)
 		}
 		p = s.appendOne(p, of, from, options)
 	}
@@ -317,13 +336,26 @@ func (c *chunk) ifaceOf(record int) int {
 }
 
 // optionsOf returns a packet's options; packets are asked about in their order.
-func (p *part) optionsOf(record int) []byte {
+func (p *part) optionsOf(record int) packetOptions {
 	if len(p.options) == 0 || p.options[0].record != p.from+record {
-		return nil
+		return packetOptions{}
 	}
-	options := p.options[0].bytes
+	options := p.options[0]
 	p.options = p.options[1:]
 	return options
+}
+
+// blocks is how many of the n records from one on are no packets. Those before it were asked about.
+func (p *part) blocks(from, n int) (blocks int) {
+	for _, o := range p.options {
+		if o.record >= p.from+from+n {
+			break
+		}
+		if o.kind != 0 {
+			blocks++
+		}
+	}
+	return blocks
 }
 
 // room is how many of the packets this file takes; it begins another one if it takes none.
@@ -332,7 +364,7 @@ func (s *sink) room(of *part, from, to int) (int, error) {
 	cost := func(i int) int64 {
 		n := int64(s.packetSize(records[i].CapLen, 0))
 		if len(options) > 0 && options[0].record == of.from+from+i {
-			n = int64(s.packetSize(records[i].CapLen, len(options[0].bytes)))
+			n = int64(s.sizeWith(records[i].CapLen, &options[0]))
 			options = options[1:]
 		}
 		return n
@@ -351,6 +383,14 @@ func (s *sink) room(of *part, from, to int) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// sizeWith is how many bytes a packet takes with its options, or the block that stands in its place.
+func (s *sink) sizeWith(captured uint32, options *packetOptions) int {
+	if options.kind != 0 {
+		return merge.BlockSize(len(options.bytes))
+	}
+	return s.packetSize(captured, len(options.bytes))
 }
 
 // packetSize is how many bytes a packet takes; pcap has no options.

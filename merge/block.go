@@ -14,6 +14,7 @@ const (
 	blockPacket     = 6          // 4.3
 	blockNames      = 4          // 4.5
 	blockStatistics = 5          // 4.6
+	blockJournal    = 9          // 4.9
 
 	optionEnd     = 0 // 3.5
 	optionComment = 1 // 3.5

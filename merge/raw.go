@@ -1,6 +1,61 @@
 package merge
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+)
+
+// NewRawPcapng is as NewPcapng, but for options of another section that stand in this one: little-endian, without the one
+// that ends them. Of s goes into the file what these do not say: an option of theirs goes before one of s.
+func NewRawPcapng(w io.Writer, s Section, options []byte) *Pcapng {
+	for rest := options; len(rest) >= 4; {
+		size := int(le.Uint16(rest[2:]))
+		value := rest[4:][:size]
+		switch le.Uint16(rest) {
+		case sectionHardware:
+			s.Hardware = ""
+		case sectionOS:
+			s.OS = ""
+		case sectionApplication:
+			s.Application = ""
+		case optionComment:
+			if string(value) == s.Comment {
+				s.Comment = ""
+			}
+		}
+		rest = rest[4+size+padding(size):]
+	}
+	b := sectionBlock(s)
+	b = append(b[:len(b)-4], options...) // in place of the end of options
+	p := &Pcapng{out: newOutput(w, pcapngUnit)}
+	_ = p.put(b.option(optionEnd, nil)) // is written now only if it is long, and then errors come again
+	return p
+}
+
+// JournalTime returns when an entry of systemd's journal was made, ns since the epoch, as its export format has it: lines
+// KEY=value, and for values that are no text KEY, a line's end, the length in 64 bits, the value and a line's end.
+func JournalTime(entry []byte) (t int64, ok bool) {
+	const key = "__REALTIME_TIMESTAMP="
+	for len(entry) > 0 {
+		line, rest, _ := bytes.Cut(entry, []byte("\n"))
+		if value, found := bytes.CutPrefix(line, []byte(key)); found {
+			us, err := strconv.ParseInt(string(bytes.TrimRight(value, "\x00")), 10, 64)
+			return us * 1000, err == nil && us >= 0 && us <= math.MaxInt64/1000
+		}
+		if !bytes.Contains(line, []byte("=")) && len(line) > 0 && len(rest) >= 8 {
+			size := le.Uint64(rest)
+			if size > uint64(len(rest)-8) {
+				return 0, false
+			}
+			rest = bytes.TrimPrefix(rest[8+size:], []byte("\n"))
+		}
+		entry = rest
+	}
+	return 0, false
+}
 
 // AppendInterface appends the block of an interface whose options stand in the file as they are given: little-endian,
 // without those of resolution and time offset, which follow from i.Nano, and without the one that ends them. Of i only

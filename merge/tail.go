@@ -93,9 +93,9 @@ func (t Tail) collect(ctx context.Context, late *lateRecords, w io.Writer) error
 		case u.kind == blockInterface:
 			_, err := w.Write(u.bytes)
 			return err
-		case u.kind == blockPacket && u.time < newest:
+		case u.timed && u.time < newest:
 			return late.add(u)
-		case u.kind == blockPacket:
+		case u.timed:
 			newest = u.time
 		}
 		return nil
@@ -107,9 +107,9 @@ func (t Tail) place(ctx context.Context, late *lateRecords, w io.Writer) error {
 	newest := int64(math.MinInt64)
 	err := t.scan(ctx, func(u unit) error {
 		switch {
-		case u.kind == blockInterface, u.kind == blockPacket && u.time < newest:
+		case u.kind == blockInterface, u.timed && u.time < newest:
 			return nil // is there already, or among the late ones
-		case u.kind == blockPacket:
+		case u.timed:
 			newest = u.time
 			if err := late.before(u.time, w); err != nil {
 				return err
@@ -128,7 +128,8 @@ func (t Tail) place(ctx context.Context, late *lateRecords, w io.Writer) error {
 type unit struct {
 	bytes []byte
 	kind  uint32 // of block; that of packets for a record
-	time  int64  // of a packet
+	timed bool   // a packet, or an entry of a journal that has a time: has its place by that
+	time  int64
 }
 
 // units reads the units of a part of the file.
@@ -188,11 +189,16 @@ func (s *units) parse(head []byte) (unit, int) {
 	return unit{kind: blockPacket}, recordHeader + int(min(le.Uint32(head[8:]), longestUnit))
 }
 
-// stamp reads a packet's time.
+// stamp reads the time of a packet, or of another block that has one.
 func (s *units) stamp(u *unit) error {
-	switch {
-	case u.kind != blockPacket:
+	if u.kind == blockJournal && s.tail.Pcapng {
+		u.time, u.timed = JournalTime(u.bytes[blockHead : len(u.bytes)-4])
+	}
+	if u.kind != blockPacket {
 		return nil
+	}
+	u.timed = true
+	switch {
 	case !s.tail.Pcapng:
 		u.time = int64(le.Uint32(u.bytes))*1e9 + int64(uint64(le.Uint32(u.bytes[4:]))*ticksPer(s.tail.Nano[0]))
 		return nil

@@ -304,7 +304,7 @@ func printNotes(w io.Writer, report files.Report) {
 		if len(names) > 3 {
 			names = append(slices.Clone(names[:3]), fmt.Sprintf("%d more", len(names)-3))
 		}
-		fmt.Fprintf(w, "%s: %s: %s.\n", strings.Join(names, ", "), count(int(counts[k]), k.what), k.text)
+		fmt.Fprintf(w, "%s: %s %s.\n", strings.Join(names, ", "), count(int(counts[k]), k.what), k.text)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestPrintNotes(t *testing.T) {
 	}
 	var got strings.Builder
 	printNotes(&got, report)
-	want := "a, b, c, 2 more: 5 custom blocks: left out: of another kind.\na: 1,200 names: left out.\n"
+	want := "a, b, c, 2 more: 5 custom blocks left out: of another kind.\na: 1,200 names left out.\n"
 	if got.String() != want {
 		t.Errorf("%q, want %q", got.String(), want)
 	}
