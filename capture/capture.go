@@ -35,6 +35,7 @@ type Instance struct {
 	Explain func(ctx context.Context, err error) error
 
 	Helper      string     // in place of Config.Helper where that is ""
+	Fallback    string     // helper to take where the one that is found on the instance does not capture there; "" = sudo is tried
 	SelfFilter  string     // pcap-filter(7) expression of what carries the capture; "" = the SSH connection, by the instance's own account
 	Port        int        // of its SSH server, by its own count, for when it does not know which connection is ours; 0 = as we see it, or 22
 	Description string     // more about where it runs, for the interface's description in the file

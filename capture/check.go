@@ -134,7 +134,11 @@ func failureKind(err error) remote.Kind {
 
 // command is that of a helper.
 func (c *checkup) command() remote.Command {
-	return c.cfg.command(c.cfg.Instances[0], c.streams[0].iface, false)
+	command := c.cfg.command(c.cfg.Instances[0], c.streams[0].iface, false)
+	if c.cfg.Instances[0].Fallback != "" && chosenThere(c.cfg.Helper) && c.told.Helper != "" {
+		command.Helper = c.told.Helper // not the one that was passed over
+	}
+	return command
 }
 
 // capture does what a capture does on a connection, and stops as soon as it captures.

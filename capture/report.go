@@ -88,6 +88,7 @@ type InstanceReport struct {
 	Helper     string            `json:"helper"` // path on the instance
 	Sudo       bool              `json:"sudo"`
 	Clock      *Clock            `json:"clock"` // null = not known
+	Notes      []string          `json:"notes"` // about its helper
 	Interfaces []InterfaceReport `json:"interfaces"`
 }
 
@@ -170,7 +171,7 @@ func reason(err error) string {
 }
 
 func (p *pump) instance(in *instance) InstanceReport {
-	rep := InstanceReport{Name: in.Name, Target: in.Target, Address: in.remoteAddress(), State: in.state()}
+	rep := InstanceReport{Name: in.Name, Target: in.Target, Address: in.remoteAddress(), State: in.state(), Notes: []string{}}
 	if err := in.err(); err != nil {
 		rep.Problem, rep.Hint = err.Error(), hintOf(err)
 	}
@@ -179,6 +180,9 @@ func (p *pump) instance(in *instance) InstanceReport {
 		rep.Helper, rep.Sudo = told.Helper, s.sudo
 		if c := s.clock(); c.Known {
 			rep.Clock = &c
+		}
+		if len(rep.Notes) == 0 { // those of further interfaces are the same
+			rep.Notes = append(rep.Notes, s.notes()...)
 		}
 		rep.Interfaces = append(rep.Interfaces, p.stream(s))
 	}

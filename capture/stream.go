@@ -44,6 +44,7 @@ type stream struct {
 	latest   error // how the last attempt failed, while there may be others
 	sudo     bool
 	without  []remote.Extra // what its helpers are not asked for, since the interface does not take it
+	choice                  // of the helper
 	report   remote.Report
 	received int64   // records framed
 	claims           // of all its helpers
@@ -91,12 +92,12 @@ var errEnded = errors.New("its helper ended")
 // helper runs the helper, with sudo when it turns out to need it and may.
 func (s *stream) helper(conn *sshx.Conn) error {
 	mode := s.instance.run.cfg.Sudo
-	err := s.yielding(conn, mode == SudoAlways)
+	err := s.inTurn(conn, mode == SudoAlways)
 	if err == errTimeUp {
 		return err
 	}
 	var failure *remote.Failure
-	if mode != SudoAuto || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
+	if mode != SudoAuto || s.instance.settings().Fallback != "" || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
 		return s.instance.explain(s.nameInterfaces(conn, err))
 	}
 	again := s.nameInterfaces(conn, s.yielding(conn, true))
@@ -173,7 +174,9 @@ func (s *stream) launch(conn *sshx.Conn, sudo bool) (*sshx.Process, error) {
 
 // line is the command line of a helper.
 func (s *stream) line(sudo bool) string {
-	command := s.instance.run.cfg.command(s.instance.settings(), s.iface, sudo)
+	in := s.instance.settings()
+	command := s.instance.run.cfg.command(in, s.iface, sudo)
+	command.Helper = s.helperOf(command, in)
 	command.ServerPort = s.instance.port()
 	for _, extra := range s.lacks() {
 		command, _ = command.Without(extra)
@@ -189,7 +192,7 @@ func (s *stream) account(log *stderr, opened bool) {
 	report := log.Report()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.report = report
+	s.report, s.choice.opened = report, opened
 	if opened {
 		s.add(report)
 		s.current.add(report)

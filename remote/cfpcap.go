@@ -15,9 +15,12 @@ func (c Command) cfPcap() bool { return isCFPcap(c.Helper) }
 
 func isCFPcap(helper string) bool { return strings.HasPrefix(path.Base(helper), "cf-pcap") }
 
+// maybeCFPcap reports whether the helper is Cloud Foundry's, or may turn out to be.
+func (c Command) maybeCFPcap() bool { return c.cfPcap() || c.auto() && c.container() }
+
 // program is the helper's name or path as the instance gets it.
 func (c Command) program() string {
-	if c.Helper == "cf-pcap" {
+	if c.Helper == "cf-pcap" || c.auto() && c.container() {
 		return cfPcapPath
 	}
 	return oneLine(c.Helper)
@@ -67,9 +70,9 @@ func cfPcapTip(k Kind) string {
 		return "the operator has to enable it (diego.rep.enable_cf_pcap); if that was done after this instance started, restart the app; " +
 			"if that does not help, the cell's cache is stale and the operator has to recreate the cell"
 	case NoHelper:
-		return "the platform is too old to have it, or the app was started before it came: restart the app; where the container has tcpdump, use --helper tcpdump"
+		return "the platform is too old to have it, or the app was started before it came: restart the app; a tcpdump in the container is taken in its place where it may capture"
 	case OldHelper:
-		return "the platform's helper is of another version than this program expects; leave out --snaplen, or where the container has tcpdump, use --helper tcpdump"
+		return "the platform's helper is of another version than this program expects; leave out --snaplen"
 	case NoInterface, InterfaceDown:
 		return "a container has lo and eth0: pass one of these to --interface"
 	case InterfaceGone:

@@ -254,8 +254,8 @@ func TestCFPcapFailures(t *testing.T) {
 		{"quotes", nil, Command{Interface: "lo", Filter: `host "a\b'c"`}, BadFilter, "", "pcap-filter"},
 		{"unknown host", nil, Command{Interface: "lo", Filter: "host nope.invalid"}, BadFilter, "unknown host", "address"},
 		{"old flags", env("CFPCAP_NOFLAG=snaplen"), Command{Snaplen: 96}, OldHelper, "not know the flags used here: flag provided but not defined: -snaplen", "another version"},
-		{"missing", in(empty), Command{}, NoHelper, "no /tmp/lifecycle/cf-pcap", "--helper tcpdump"},
-		{"not executable", in(plain), Command{}, NoHelper, "cannot be run on the instance: Permission denied", "--helper tcpdump"},
+		{"missing", in(empty), Command{}, NoHelper, "no /tmp/lifecycle/cf-pcap", "restart the app"},
+		{"not executable", in(plain), Command{}, NoHelper, "cannot be run on the instance: Permission denied", "restart the app"},
 		{"killed", nil, Command{Interface: "lo"}, Killed, "signal KILL", "cf events"},
 	} {
 		for _, sh := range []string{"bash", "sh"} {

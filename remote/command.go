@@ -43,8 +43,8 @@ const maxTime = 10 * 365 * 24 * time.Hour
 // Command is one capture on one instance. The zero value captures everything
 // on all interfaces with what is installed, except its own connection.
 type Command struct {
-	Helper        string // "" or "auto": tcpdump, else dumpcap, as the instance has it; or a name, or a path (unknown programs get tcpdump's flags). "cf-pcap" is Cloud Foundry's, at its own path
-	Interface     string // "" means any; for cf-pcap, eth0
+	Helper        string // "" or "auto": tcpdump, else dumpcap, as the instance has it, in a container of Cloud Foundry's tcpdump, else cf-pcap; or a name, or a path (unknown programs get tcpdump's flags). "cf-pcap" is Cloud Foundry's, at its own path
+	Interface     string // "" means any; in a container of Cloud Foundry's, eth0
 	Filter        string // pcap-filter(7); "" means all packets
 	Snaplen       int    // bytes of each packet; 0 means whole packets. A small one makes room for many more in the kernel's buffer
 	NoPromiscuous bool   // cf-pcap ignores it
@@ -79,7 +79,7 @@ func (c Command) Check() error {
 	if !balanced(c.SelfFilter) {
 		return errors.New("the parentheses do not match in the filter of what to leave out")
 	}
-	if c.cfPcap() && !balanced(c.Filter) {
+	if c.maybeCFPcap() && !balanced(c.Filter) {
 		// cf-pcap may put it in a pair of its own, with which it means something else than was meant.
 		return errors.New("the parentheses do not match in the filter")
 	}
@@ -145,7 +145,7 @@ func (c Command) iface() string {
 	switch {
 	case c.Interface != "":
 		return oneLine(c.Interface)
-	case c.cfPcap():
+	case c.maybeCFPcap():
 		return "eth0"
 	}
 	return "any"
@@ -210,12 +210,13 @@ const wholePackets = maxSnaplen/2 - 1024
 // Whole packets of other interfaces take 128 KiB each, so that 128 MiB hold a
 // thousand: with half of it tcpdump lost one in a hundred on "any" at 100,000
 // packets a second when it did not get its turn for some milliseconds. Where
-// the kernel has no room for that much, libpcap takes less.
+// the kernel has no room for that much, libpcap takes less. In containers there is
+// less of it: the memory is the cell's, on which there may be many.
 func (c Command) bufferKiB() int {
 	switch {
 	case c.BufferKiB > 0:
 		return c.BufferKiB
-	case c.Snaplen > 0, c.Interface == "lo":
+	case c.Snaplen > 0, c.Interface == "lo", c.container():
 		return 32 << 10
 	}
 	return 128 << 10
@@ -231,7 +232,7 @@ func (c Command) serverPort() int {
 // knownHelper reports whether the helper will be tcpdump or dumpcap.
 func (c Command) knownHelper() bool {
 	base := path.Base(c.Helper)
-	return c.auto() || strings.HasPrefix(base, "tcpdump") || strings.HasPrefix(base, "dumpcap")
+	return c.auto() && !c.container() || strings.HasPrefix(base, "tcpdump") || strings.HasPrefix(base, "dumpcap")
 }
 
 // oneLine turns line breaks into spaces: to a filter they mean the same.

@@ -255,6 +255,8 @@ var (
 // findHelper is the command that sets $h.
 func (c Command) findHelper() string {
 	switch {
+	case c.auto() && c.container():
+		return "look -x tcpdump || h=$n"
 	case c.auto():
 		return "look -x tcpdump || look -x dumpcap || look -f tcpdump || look -f dumpcap"
 	case !strings.Contains(c.program(), "/"):

@@ -78,18 +78,33 @@ func helperFolder(t *testing.T) string {
 		if helper.err = os.MkdirAll(helper.dir, 0o755); helper.err == nil {
 			_, helper.err = container.BuildHelper(helper.dir)
 		}
+		if helper.err == nil { // for containers without a tcpdump
+			helper.err = exec.Command("cp", tcpdump(t), filepath.Join(helper.dir, "compile-filter")).Run()
+		}
 	})
 	must(t, helper.err)
 	return helper.dir
 }
 
-// grow adds a running instance.
+// tcpdump is where this machine has it.
+func tcpdump(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("tcpdump")
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	must(t, err)
+	return path
+}
+
+// grow adds a running instance whose container has no tcpdump. The ring of its cf-pcap is large: packets are counted, and
+// the machine is busy.
 func (p *platform) grow(env ...string) *container.Container {
 	p.t.Helper()
 	i := len(p.hosts)
 	host := p.bed.Add(fmt.Sprintf("c%d", i), bed.Options{})
 	c := &container.Container{
-		GUID: p.api.ProcessGUID("shop", "web"), Index: i, Lifecycle: p.lifecycle, Env: env,
+		GUID: p.api.ProcessGUID("shop", "web"), Index: i, Lifecycle: p.lifecycle, Env: append([]string{"CFPCAP_SLOTS=512"}, env...), Hidden: []string{tcpdump(p.t)},
 		Prefix: host.Command("x").Args[:len(host.Command("x").Args)-1],
 	}
 	p.proxy.Add(c)
@@ -226,6 +241,10 @@ func TestCloudFoundryProblems(t *testing.T) {
 	denied := p.grow("CFPCAP_DENIED=1")
 	old := p.grow()
 	old.Lifecycle = t.TempDir() // an old platform: no helper
+	neither := p.grow()         // no helper, and a tcpdump that may not capture
+	neither.Hidden, neither.User, neither.Lifecycle = nil, &container.User{UID: 2000, GID: 2000}, old.Lifecycle
+	both := p.grow("CFPCAP_DENIED=1") // neither of them may
+	both.Hidden, both.User, both.Lifecycle = nil, neither.User, p.capable()
 	p.containers[0].Unreachable.Store(false)
 	change := func(f func(s *api.Server)) func() { return func() { p.api.Change(f) } }
 	enabled := func(s *api.Server) { s.Apps[0].SSHDisabled = "" }
@@ -238,13 +257,17 @@ func TestCloudFoundryProblems(t *testing.T) {
 	}{
 		{name: "no such app", args: []string{"cf:nope"}, problem: "App 'nope' not found", hint: "cf ", exit: 1},
 		{name: "no such process", args: []string{"cf:shop/worker"}, problem: "Process worker not found", hint: "has: web", exit: 1},
-		{name: "no such instance", args: []string{"cf:shop/7"}, problem: "Instance 7 of process web not found", hint: "0 to 2", exit: 1},
+		{name: "no such instance", args: []string{"cf:shop/7"}, problem: "Instance 7 of process web not found", hint: "0 to 4", exit: 1},
 		{name: "ssh disabled", before: change(func(s *api.Server) { s.Apps[0].SSHDisabled = "ssh is disabled for app"; s.Auditor = true }),
 			after: change(func(s *api.Server) { enabled(s); s.Auditor = false }), args: []string{"cf:shop/0"}, problem: "ssh is disabled for app", hint: "enable-ssh", exit: 1},
 		{name: "bad filter", args: []string{"cf:shop/0", "-f", "tcp porrt 1"}, problem: "filter", hint: "filter", exit: 1},
 		{name: "bad interface", args: []string{"cf:shop/0", "--interface", "nope0"}, problem: "nope0", hint: "--interface", exit: 1},
 		{name: "not allowed", args: []string{"cf:shop/1"}, problem: "permission", hint: "diego.rep.enable_cf_pcap", exit: 1},
-		{name: "no helper", args: []string{"cf:shop/2"}, problem: "cf-pcap", hint: "--helper", exit: 1},
+		{name: "no helper", args: []string{"cf:shop/2"}, problem: "cf-pcap", hint: "restart the app", exit: 1},
+		{name: "no helper that may", args: []string{"cf:shop/3"}, problem: "shop/web/3: tcpdump has no permission to capture: eth0: You don't have permission to perform this capture on that device, and there is no /tmp/lifecycle/cf-pcap on the instance",
+			hint: "restart the app", exit: 1},
+		{name: "none may", args: []string{"cf:shop/4"}, problem: "shop/web/4: cf-pcap has no permission", hint: "diego.rep.enable_cf_pcap", exit: 1},
+		{name: "tcpdump may not", args: []string{"cf:shop/4", "--helper", "tcpdump"}, problem: "shop/web/4: tcpdump has no permission", hint: "", exit: 1},
 		{name: "unreachable", before: func() { p.containers[0].Unreachable.Store(true) }, after: func() { p.containers[0].Unreachable.Store(false) },
 			args: []string{"cf:shop/0"}, problem: "container", hint: "", exit: 1},
 		{name: "another host key", before: change(func(s *api.Server) { s.Fingerprint = strings.Repeat("A", 43) }),

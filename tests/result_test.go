@@ -33,14 +33,17 @@ type report struct {
 	Packets   uint64 `json:"packets"`
 	Bytes     uint64 `json:"bytes"`
 	Instances []struct {
-		Name       string `json:"name"`
-		Target     string `json:"target"`
-		Address    string `json:"address"`
-		State      string `json:"state"`
-		Problem    string `json:"problem"`
-		Hint       string `json:"hint"`
-		Helper     string `json:"helper"`
-		Sudo       bool   `json:"sudo"`
+		Name    string `json:"name"`
+		Target  string `json:"target"`
+		Address string `json:"address"`
+		State   string `json:"state"`
+		Problem string `json:"problem"`
+		Hint    string `json:"hint"`
+		Helper  string `json:"helper"`
+		Sudo    bool   `json:"sudo"`
+
+		Notes []string `json:"notes"`
+
 		Interfaces []struct {
 			Name      string   `json:"name"`
 			LinkType  string   `json:"link_type"`

@@ -115,7 +115,7 @@ func (a *apps) instance(in cf.Instance) capture.Instance {
 		ID:          fmt.Sprintf("%s/%d", in.ProcessGUID, in.Index),
 		Target:      appPrefix + in.Name(),
 		Interfaces:  interfaces,
-		Helper:      "cf-pcap",
+		Fallback:    "cf-pcap",
 		SelfFilter:  in.SelfFilter(),
 		Description: fmt.Sprintf("cell %s, internal address %s, process %s, instance %s", in.Cell, in.InternalIP, in.ProcessGUID, in.GUID),
 		Address:     address,

@@ -57,7 +57,7 @@ func pcapFlags() []cli.Flag {
 		&cli.StringFlag{Name: "process", Value: "web", Usage: "capture on the instances of `PROCESS`"},
 		&cli.StringSliceFlag{Name: "app-instance-index", Aliases: []string{"i"}, Usage: "capture on instance `N`; may be given several times, and as a list with ranges: 0,2-4", DefaultText: "all that run"},
 	}
-	not := []string{"no-promiscuous-mode", "login", "identity", "jump", "ssh-config", "sudo", "helper-buffer"}
+	not := []string{"no-promiscuous-mode", "login", "identity", "jump", "ssh-config", "sudo"}
 	for _, f := range captureFlags() {
 		if slices.Contains(not, f.Names()[0]) {
 			continue
@@ -66,8 +66,11 @@ func pcapFlags() []cli.Flag {
 		case *cli.StringSliceFlag:
 			f.DefaultText = "eth0"
 		case *cli.StringFlag:
-			if f.Name == "helper" {
-				f.Usage = "capture with `PROGRAM`: cf-pcap, tcpdump or a path in the container; auto = cf-pcap of the platform"
+			switch f.Name {
+			case "helper":
+				f.Usage = "capture with `PROGRAM`: cf-pcap, tcpdump or a path in the container; auto = tcpdump where it may capture, else cf-pcap of the platform"
+			case "helper-buffer":
+				f.Usage, f.DefaultText = "kernel buffer of tcpdump in the container, `SIZE`", "32MiB"
 			}
 		}
 		own = append(own, f)

@@ -22,6 +22,7 @@ func (s *session) summarize(report capture.Report) {
 	s.display.report(func(w io.Writer) {
 		printTable(w, report)
 		printWarnings(w, report)
+		printHelperNotes(w, report)
 		printLate(w, report)
 		printSaved(w, report)
 	})

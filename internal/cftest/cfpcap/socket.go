@@ -7,8 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -21,27 +22,30 @@ const (
 	cookedBytes = 16 // of its header
 )
 
-// capture is a packet socket.
+// capture is a packet socket with a ring.
 type capture struct {
 	fd       int
+	index    int // of the interface; 0 is any
 	linkType uint32
 	snaplen  int
 	loopback int     // index of lo, where each packet comes twice
-	vm       *bpf.VM // nil: all packets
-	patient  bool    // looks at the interrupt only when a packet has come
+	vm       *bpf.VM // of cooked packets, whose header the kernel's filter does not see; nil: all packets
+	ring     []byte
+	slots    int
+	next     int  // slot to be filled
+	patient  bool // looks at the interrupt only when a packet has come
 }
 
-// listen opens the socket, whose packets all wait from then on.
+// listen opens the socket. Nothing comes before it is started.
 func listen(o config) (*capture, error) {
-	c := &capture{linkType: ethernet, snaplen: o.snaplen}
+	c := &capture{linkType: ethernet, snaplen: o.snaplen, slots: o.slots}
 	if lo, err := net.InterfaceByName("lo"); err == nil {
 		c.loopback = lo.Index
 	}
-	kind, index := unix.SOCK_RAW, 0
+	kind := unix.SOCK_RAW
 	if o.iface == "any" {
 		kind, c.linkType = unix.SOCK_DGRAM, cooked
 	}
-	all := int(networkOrder(unix.ETH_P_ALL))
 	// Without a protocol nothing comes before the socket is bound to its interface.
 	fd, err := unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -55,14 +59,32 @@ func listen(o config) (*capture, error) {
 		if i.Flags&net.FlagUp == 0 {
 			return nil, unix.ENETDOWN
 		}
-		index = i.Index
+		c.index = i.Index
 	}
 	c.fd = fd
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) // where it may; else what is usual
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
-		return nil, err
+	return c, nil
+}
+
+// The ring's header of a packet, struct tpacket2_hdr, and what follows it, struct sockaddr_ll.
+const (
+	slotBytes   = 128 << 10 // holds any packet
+	headerBytes = 32
+)
+
+// start makes the ring and has packets come. What comes while all slots are full is lost, and counted nowhere.
+func (c *capture) start() error {
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2); err != nil {
+		return err
 	}
-	return c, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(all), Ifindex: index})
+	request := unix.TpacketReq{Block_size: slotBytes, Block_nr: uint32(c.slots), Frame_size: slotBytes, Frame_nr: uint32(c.slots)}
+	if err := unix.SetsockoptTpacketReq(c.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &request); err != nil {
+		return err
+	}
+	var err error
+	if c.ring, err = unix.Mmap(c.fd, 0, c.slots*slotBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	return unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: c.index})
 }
 
 func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
@@ -116,50 +138,54 @@ func (c *capture) run(w io.Writer, interrupt <-chan os.Signal) error {
 // drain writes the packets that are there and pass the filter, and tells whether there were any. Where more and more
 // come, it leaves some, for the interrupt to be seen.
 func (c *capture) drain(w io.Writer) (wrote bool, err error) {
-	buf := make([]byte, cookedBytes+256<<10)
-	oob := make([]byte, 128)
 	for range 4096 {
-		n, oobn, _, from, err := unix.Recvmsg(c.fd, buf[cookedBytes:], oob, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
+		slot := c.ring[c.next*slotBytes:][:slotBytes]
+		status := (*uint32)(unsafe.Pointer(&slot[0]))
+		if atomic.LoadUint32(status)&unix.TP_STATUS_USER == 0 {
 			return wrote, nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return wrote, err
 		}
-		ll, ok := from.(*unix.SockaddrLinklayer)
-		if !ok || ll.Ifindex == c.loopback && ll.Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		packet := buf[cookedBytes : cookedBytes+n]
-		if c.linkType == cooked {
-			packet = buf[:cookedBytes+n]
-			cook(packet, ll)
-		}
-		keep, err := c.passes(packet)
+		was, err := c.deliver(w, slot)
+		wrote = wrote || was
+		atomic.StoreUint32(status, unix.TP_STATUS_KERNEL)
+		c.next = (c.next + 1) % c.slots
 		if err != nil {
 			return wrote, err
 		}
-		if keep == 0 {
-			continue
-		}
-		if _, err := w.Write(record(packet, min(keep, c.snaplen), stamp(oob[:oobn]))); err != nil {
-			return wrote, err
-		}
-		wrote = true
 	}
 	return wrote, nil
 }
 
-// cook writes the header of LINUX_SLL.
-func cook(packet []byte, ll *unix.SockaddrLinklayer) {
-	clear(packet[:cookedBytes])
-	binary.BigEndian.PutUint16(packet[0:], uint16(ll.Pkttype))
-	binary.BigEndian.PutUint16(packet[2:], ll.Hatype)
-	binary.BigEndian.PutUint16(packet[4:], uint16(ll.Halen))
-	copy(packet[6:14], ll.Addr[:])
-	binary.BigEndian.PutUint16(packet[14:], networkOrder(ll.Protocol))
+// deliver writes the packet of a slot, if it is one to be written.
+func (c *capture) deliver(w io.Writer, slot []byte) (wrote bool, err error) {
+	field := binary.NativeEndian
+	original, kept := int(field.Uint32(slot[4:])), int(field.Uint32(slot[8:]))
+	mac := int(field.Uint16(slot[12:]))
+	at := time.Unix(int64(field.Uint32(slot[16:])), int64(field.Uint32(slot[20:])))
+	from := slot[headerBytes:]
+	if int(field.Uint32(from[4:])) == c.loopback && from[10] == unix.PACKET_OUTGOING {
+		return false, nil
+	}
+	packet := slot[mac:][:kept]
+	if c.linkType == cooked {
+		packet, original = cook(packet, from), original+cookedBytes
+	}
+	keep, err := c.passes(packet)
+	if err != nil || keep == 0 {
+		return false, err
+	}
+	_, err = w.Write(record(packet, min(keep, c.snaplen), original, at))
+	return err == nil, err
+}
+
+// cook puts the header of LINUX_SLL before a packet that came with a struct sockaddr_ll.
+func cook(packet, from []byte) []byte {
+	head := make([]byte, cookedBytes, cookedBytes+len(packet))
+	binary.BigEndian.PutUint16(head[0:], uint16(from[10]))                     // type of the packet
+	binary.BigEndian.PutUint16(head[2:], binary.NativeEndian.Uint16(from[8:])) // of the device
+	binary.BigEndian.PutUint16(head[4:], uint16(from[11]))                     // length of the address
+	copy(head[6:14], from[12:20])                                              // address
+	copy(head[14:16], from[2:4])                                               // protocol, in network order
+	return append(head, packet...)
 }
 
 // passes is how many bytes the filter wants.
@@ -170,22 +196,11 @@ func (c *capture) passes(packet []byte) (int, error) {
 	return c.vm.Run(packet)
 }
 
-func record(packet []byte, keep int, at time.Time) []byte {
+func record(packet []byte, keep, original int, at time.Time) []byte {
 	keep = min(keep, len(packet))
 	r := binary.LittleEndian.AppendUint32(make([]byte, 0, 16+keep), uint32(at.Unix()))
 	r = binary.LittleEndian.AppendUint32(r, uint32(at.Nanosecond()/1000))
 	r = binary.LittleEndian.AppendUint32(r, uint32(keep))
-	r = binary.LittleEndian.AppendUint32(r, uint32(len(packet)))
+	r = binary.LittleEndian.AppendUint32(r, uint32(original))
 	return append(r, packet[:keep]...)
-}
-
-// stamp is when the kernel saw the packet.
-func stamp(oob []byte) time.Time {
-	messages, _ := syscall.ParseSocketControlMessage(oob)
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
-			return time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
-		}
-	}
-	return time.Now()
 }

@@ -25,6 +25,7 @@ type Container struct {
 	// Lifecycle is a folder that the container sees as /tmp/lifecycle, of which this machine gets an empty one; needs
 	// root. "" is what is there.
 	Lifecycle string
+	Hidden    []string // files of this machine that the container does not have; only with Lifecycle
 	User      *User    // who commands run as; nil is who runs the test
 	Shell     []string // runs a command after its own words and -c; empty is bash, or else sh, as they are installed
 	Env       []string // beside PATH=/bin:/usr/bin; a later word for the same name wins
@@ -122,14 +123,17 @@ func (c *Container) Processes() (list []Process) {
 	return list
 }
 
-// lifecycleText gives the rest of its words a view of a folder that nobody else has.
-const lifecycleText = `mkdir -p /tmp/lifecycle && mount --bind "$0" /tmp/lifecycle && exec "$@"`
+// lifecycleText gives the rest of its words, from the empty one on, a view of a folder that nobody else has, and takes
+// away the files before that word.
+const lifecycleText = `mkdir -p /tmp/lifecycle && mount --bind "$0" /tmp/lifecycle &&
+while [ "$1" ]; do mount --bind /dev/null "$1" || exit; shift; done && shift && exec "$@"`
 
 // command is what an exec request starts: a shell in a session of its own, that is the direct child of this process.
 func (c *Container) command(line string, env []string) *exec.Cmd {
 	words := append([]string{}, c.Prefix...)
 	if c.Lifecycle != "" {
 		words = append(words, "unshare", "--mount", "--propagation", "private", "sh", "-c", lifecycleText, c.Lifecycle)
+		words = append(append(words, c.Hidden...), "")
 	}
 	if c.User != nil {
 		words = append(words, "setpriv", "--reuid", strconv.Itoa(c.User.UID), "--regid", strconv.Itoa(c.User.GID), "--clear-groups", "--")
