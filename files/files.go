@@ -35,8 +35,9 @@ type Config struct {
 	Path      string    // of the output, which appears when it is complete
 	Overwrite bool      // what is at Path may be replaced
 	Out       io.Writer // instead of Path
+	Compress  Compression
 
-	RotateSize     int64         // bytes after which a new file is begun; 0 = never. Names are made of Path
+	RotateSize     int64         // bytes, before they are compressed, after which a new file is begun; 0 = never. Names are made of Path
 	RotateInterval time.Duration // of packet time in one file; 0 = no limit
 	RotateKeep     int           // files that are kept; 0 = all
 
@@ -64,7 +65,7 @@ type Report struct {
 	Moved      int64    // packets that stood behind later ones of their own input
 	Files      []string // that are there, whole: of a rotated output also when the merge failed later
 	Removed    int      // files that were not kept
-	Size       int64
+	Size       int64    // bytes, as they are on disk
 	Inputs     []InputReport
 }
 
@@ -139,8 +140,8 @@ func Merge(ctx context.Context, cfg Config) (Report, error) {
 }
 
 // merging is one Merge. Where all goes well there is one pass from the inputs to the output. More inputs than can be
-// open at once are merged in groups before; and an output that cannot be put in order afterwards (a stream, or several
-// files) is made of a temporary one that was.
+// open at once are merged in groups before; and an output that cannot be put in order afterwards (a stream, several
+// files, or a compressed one) is made of a temporary one that was.
 type merging struct {
 	cfg    Config
 	report Report
@@ -167,12 +168,15 @@ func (m *merging) run(ctx context.Context) error {
 	if m.inOneFile() {
 		return m.toFile(ctx, inputs)
 	}
-	return m.toMany(ctx, inputs)
+	return m.toOrdered(ctx, inputs)
 }
 
 func (c *Config) rotates() bool { return c.RotateSize > 0 || c.RotateInterval > 0 }
 
-func (m *merging) inOneFile() bool { return m.cfg.Out == nil && !m.cfg.rotates() }
+// inOneFile reports whether the output can be put in order when it is there.
+func (m *merging) inOneFile() bool {
+	return m.cfg.Out == nil && !m.cfg.rotates() && m.cfg.Compress == Uncompressed
+}
 
 // sources are the inputs as they were given. Each is looked at, so that one that is no capture fails before any work.
 func (m *merging) sources() (inputs []source, err error) {

@@ -120,10 +120,7 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink) error 
 			reading.Go(func() { in.read(ctx) })
 		}
 	}
-	err := g.run(ctx)
-	if finish := s.finish(); err == nil {
-		err = finish
-	}
+	err := s.end(g.run(ctx))
 	m.account(g.inputs, s)
 	return err
 }

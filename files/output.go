@@ -100,8 +100,9 @@ func (m *merging) appear(f *newfile.File) error {
 	return f.Appear()
 }
 
-// toMany merges to a stream, or into a rotated output. What cannot be put in order afterwards must be before.
-func (m *merging) toMany(ctx context.Context, inputs []source) error {
+// toOrdered merges to a stream, into a compressed file, or into a rotated output. What cannot be put in order afterwards must be
+// before.
+func (m *merging) toOrdered(ctx context.Context, inputs []source) error {
 	sorted, err := m.areSorted(ctx, inputs)
 	if err != nil {
 		return err
@@ -119,9 +120,37 @@ func (m *merging) toMany(ctx context.Context, inputs []source) error {
 	if m.cfg.rotates() {
 		return m.rotate(ctx, inputs)
 	}
-	s, err := m.pass(ctx, inputs, m.cfg.Out, m.cfg.Format)
+	if m.cfg.Out == nil {
+		return m.toCompressed(ctx, inputs)
+	}
+	return m.throughCompression(ctx, inputs, m.cfg.Out)
+}
+
+// toCompressed merges into one compressed file, which appears at the end.
+func (m *merging) toCompressed(ctx context.Context, inputs []source) error {
+	f, err := newfile.New(m.cfg.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := m.throughCompression(ctx, inputs, newOutFile(f.File)); err != nil {
+		return err
+	}
+	if err := m.appear(f); err != nil {
+		return err
+	}
+	m.report.Files = []string{m.cfg.Path}
+	return nil
+}
+
+func (m *merging) throughCompression(ctx context.Context, inputs []source, w io.Writer) error {
+	w, err := m.cfg.compress(w)
+	if err != nil {
+		return err
+	}
+	s, err := m.pass(ctx, inputs, w, m.cfg.Format)
 	if err == nil {
-		m.report.Size = s.size()
+		m.report.Size = s.onDisk()
 	}
 	return err
 }
@@ -201,7 +230,11 @@ func (r *rotation) next(s *sink, t int64) error {
 		return err
 	}
 	r.file, r.path, r.begin = f, path, t
-	return s.begin(newOutFile(f.File))
+	w, err := r.m.cfg.compress(newOutFile(f.File))
+	if err != nil {
+		return err
+	}
+	return s.begin(w)
 }
 
 func (r *rotation) finish(s *sink) error {
@@ -214,7 +247,7 @@ func (r *rotation) finish(s *sink) error {
 	r.file.Discard()
 	r.file = nil
 	report := &r.m.report
-	report.Files, report.Size = append(report.Files, r.path), report.Size+s.size()
+	report.Files, report.Size = append(report.Files, r.path), report.Size+s.onDisk()
 	for keep := r.m.cfg.RotateKeep; keep > 0 && len(report.Files) > keep; {
 		if info, err := os.Stat(report.Files[0]); err == nil && os.Remove(report.Files[0]) == nil {
 			report.Size -= info.Size()

@@ -31,7 +31,7 @@ type sink struct {
 	order      order
 	dedup      *dedup
 
-	file     *outFile  // which the file's bytes go through; nil: a stream
+	file     finisher  // which the file's bytes go through; nil: a stream
 	rotation *rotation // nil: one file
 	buf      []byte
 	packets  int64 // in this file
@@ -41,7 +41,7 @@ type sink struct {
 // begin writes what stands at the beginning of a file.
 func (s *sink) begin(to io.Writer) error {
 	s.packets = 0
-	s.file, _ = to.(*outFile)
+	s.file, _ = to.(finisher)
 	if s.format == Pcap {
 		s.header.Snaplen = merge.MaxRecord
 		s.pcap = merge.NewPcap(to, s.header)
@@ -401,7 +401,7 @@ func (s *sink) packetSize(captured uint32, options int) int {
 	return merge.PcapngSize(captured, options)
 }
 
-// finish writes all that was taken.
+// finish writes all that was taken, and the file's end.
 func (s *sink) finish() (err error) {
 	switch {
 	case s.pcap != nil:
@@ -412,10 +412,30 @@ func (s *sink) finish() (err error) {
 	if s.file != nil && err == nil {
 		err = s.file.finish()
 	}
+	if z, ok := s.file.(*compressed); ok && err != nil {
+		z.drop()
+	}
 	return err
 }
 
-// size is how many bytes this file has.
+// end ends the output, whole or not.
+func (s *sink) end(err error) error {
+	if z, ok := s.file.(*compressed); ok && err != nil {
+		z.drop()
+		return err
+	}
+	return cmp.Or(err, s.finish())
+}
+
+// onDisk is how many bytes this file has, when it is finished.
+func (s *sink) onDisk() int64 {
+	if z, ok := s.file.(*compressed); ok {
+		return z.size
+	}
+	return s.size()
+}
+
+// size is how many bytes this file has, before they are compressed.
 func (s *sink) size() int64 {
 	if s.pcap != nil {
 		return s.pcap.Size()

@@ -111,20 +111,130 @@ func TestMergeLikeMergecap(t *testing.T) {
 	}
 }
 
+// ngBlock makes a pcapng block of a body that is padded.
+func ngBlock(kind uint32, body ...byte) []byte {
+	le := enc.LittleEndian
+	b := le.AppendUint32(le.AppendUint32(nil, kind), uint32(len(body)+12))
+	return le.AppendUint32(append(b, body...), uint32(len(body)+12))
+}
+
+// ngSection begins a section, with options.
+func ngSection(options ...byte) []byte {
+	le := enc.LittleEndian
+	body := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, 0x1a2b3c4d), 1), 1<<64-1)
+	return ngBlock(0x0a0d0d0a, append(body, options...)...)
+}
+
+// Wireshark's programs find what is kept of a pcapng file's own words, and of blocks that are no packets; the rest is named.
+func TestMergeKeeps(t *testing.T) {
+	t.Parallel()
+	bed.Require(t, "tshark", "capinfos")
+	dir := t.TempDir()
+	packet := append(make([]byte, 12), 4, 0, 0, 0, 4, 0, 0, 0, 'd', 'a', 't', 'a')
+	custom := append(enc.LittleEndian.AppendUint32(nil, 32473), "copy"...)
+	content := slices.Concat(ngSection(append([]byte{1, 0, 11, 0}, "ticket 4711\x00"...)...), ngBlock(1, 147, 0, 0, 0, 0, 0, 0, 0), ngBlock(6, packet...),
+		ngBlock(0xbad, custom...), ngBlock(0x40000bad, custom...), ngBlock(9, []byte("__REALTIME_TIMESTAMP=1\nMESSAGE=link down\n\x00\x00\x00")...), ngBlock(0x204, custom...))
+	in, other := filepath.Join(dir, "in"), filepath.Join(dir, "other")
+	if err := os.WriteFile(in, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mergeFile(t, other, []int64{5})
+	for name, inputs := range map[string][]string{"one.pcapng": {in}, "two.pcapng": {in, other}} {
+		out := filepath.Join(dir, name)
+		code, said := mergeRun(t, "", append([]string{"-o", out}, inputs...)...)
+		if code != 0 || !strings.Contains(said, in+": 1 custom block left out: not to be copied.") || !strings.Contains(said, in+": 1 block left out: type 0x00000204, of Sysdig.") {
+			t.Errorf("%s: %d %s", name, code, said)
+		}
+		if frames := strings.Count(readBack(t, out), "\n"); frames != 2+len(inputs) {
+			t.Errorf("%s: %d frames", name, frames)
+		}
+		of, other := "Capture comment: ", "    Comment = "
+		if len(inputs) > 1 {
+			of, other = other, of
+		}
+		if text := strings.Join(strings.Fields(capinfosText(t, out)), " "); !strings.Contains(text, strings.TrimSpace(of)+" ticket 4711") || strings.Contains(text, strings.TrimSpace(other)) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+// A name that ends in .gz or .zst has the output compressed, which the programs for that and Wireshark's read; a capture does
+// not take it.
+func TestMergeCompressed(t *testing.T) {
+	t.Parallel()
+	bed.Require(t, "gzip", "zstd", "tshark", "capinfos")
+	dir := t.TempDir()
+	names := sortedFiles(t, dir, 3, 500)
+	mixed := filepath.Join(dir, "mixed")
+	mergeFile(t, mixed, []int64{3e15, 1e15, 2e15})
+	for _, name := range []string{"a.pcapng.gz", "b.pcap.zst", "c.gz", "d.PCAPNG.ZST"} {
+		for _, inputs := range [][]string{names, append(names, mixed)} {
+			out := filepath.Join(dir, name)
+			if code, said := mergeRun(t, "", append([]string{"--overwrite", "-o", out}, inputs...)...); code != 0 || !strings.Contains(said, "Saved to '"+out) {
+				t.Fatalf("%d %s", code, said)
+			}
+			tested(t, out)
+			want := 1500 + 3*(len(inputs)-len(names))
+			if n, strict := capinfos(t, out); n != want || !strict {
+				t.Errorf("%s: %d packets, in order %v", name, n, strict)
+			}
+			if frames := strings.Count(readBack(t, out), "\n"); frames != want {
+				t.Errorf("%s: tshark reads %d", name, frames)
+			}
+			kind, err := exec.Command("capinfos", "-t", "-M", out).Output()
+			if want := strings.Contains(strings.ToLower(name), "pcapng"); err != nil || strings.Contains(string(kind), "pcapng") != want {
+				t.Errorf("%v %s", err, kind)
+			}
+		}
+	}
+	rotated := append([]string{"-o", filepath.Join(dir, "r.pcapng.gz"), "--rotate-size", "30kB"}, names...)
+	if code, said := mergeRun(t, "", rotated...); code != 0 {
+		t.Fatalf("%d %s", code, said)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "r_0000*Z.pcapng.gz"))
+	all := 0
+	for _, file := range files {
+		tested(t, file)
+		n, _ := capinfos(t, file)
+		all += n
+	}
+	if len(files) < 3 || all != 1500 {
+		t.Errorf("%d packets in %v", all, files)
+	}
+	for name, says := range map[string]string{"x.pcapng.gz": "then: sshpcap merge", "x.zst": "then: sshpcap merge", "x.pcapng.xz": "then: sshpcap merge"} {
+		cmd := exec.Command(binary, "capture", "nowhere.invalid", "-o", filepath.Join(dir, name))
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), says) {
+			t.Errorf("capture to %s: %v %s", name, cmd.ProcessState, out)
+		}
+	}
+	if code, said := mergeRun(t, "", append([]string{"-o", filepath.Join(dir, "x.pcapng.xz")}, names...)...); code != 2 || !strings.Contains(said, ".zst") {
+		t.Errorf("%d %s", code, said)
+	}
+}
+
+// tested has the program for it test a compressed file.
+func tested(t *testing.T, file string) {
+	t.Helper()
+	program := map[string]string{".gz": "gzip", ".zst": "zstd"}[strings.ToLower(filepath.Ext(file))]
+	from, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	cmd := exec.Command(program, "-t")
+	cmd.Stdin = from
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s -t %s: %v %s", program, file, err, out)
+	}
+}
+
 // What a million interfaces take, which are nothing but described, is within what is promised; a sound file beside them is
 // whole.
 func TestMergeMillionInterfaces(t *testing.T) {
 	t.Parallel()
 	const promised, program = 256 << 20, 64 << 20
 	dir := t.TempDir()
-	le := enc.LittleEndian
-	block := func(kind uint32, body ...byte) []byte {
-		b := le.AppendUint32(le.AppendUint32(nil, kind), uint32(len(body)+12))
-		return le.AppendUint32(append(b, body...), uint32(len(body)+12))
-	}
-	section := le.AppendUint64(le.AppendUint32(le.AppendUint32(nil, 0x1a2b3c4d), 1), 1<<64-1)
-	iface := block(1, 1, 0, 0, 0, 0, 0, 0, 0)
-	content := append(block(0x0a0d0d0a, section...), bytes.Repeat(iface, 1<<20)...)
+	content := append(ngSection(), bytes.Repeat(ngBlock(1, 1, 0, 0, 0, 0, 0, 0, 0), 1<<20)...)
 	million, good := filepath.Join(dir, "million"), filepath.Join(dir, "good")
 	if err := os.WriteFile(million, content, 0o600); err != nil {
 		t.Fatal(err)

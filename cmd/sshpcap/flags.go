@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/files"
+	"github.com/sshpcap/sshpcap/remote"
 )
 
 // captureFlags are the flags of a capture. The README's table is made from them.
@@ -65,7 +67,8 @@ func captureConfig(c *cli.Context) (capture.Config, error) {
 	helperBuffer, err5 := parseSize("helper-buffer", c.String("helper-buffer"))
 	rotateSize, err6 := parseSize("rotate-size", c.String("rotate-size"))
 	err7 := checkNumbers(c)
-	if err := firstOf(err, err2, err3, err4, err5, err6, err7); err != nil {
+	err8 := checkUncompressed(c.String("output"))
+	if err := firstOf(err, err2, err3, err4, err5, err6, err7, err8); err != nil {
 		return capture.Config{}, err
 	}
 	cfg := capture.Config{
@@ -135,14 +138,52 @@ func invalid(flag, value, want string) error {
 	return &usageError{fmt.Sprintf("--%s %q makes no sense", flag, value), "give " + want}
 }
 
+// parseFormat finds out the format of an output. A name with .pcapng in it never means pcap, whatever stands behind.
 func parseFormat(format, output string) (capture.Format, error) {
+	name := strings.ToLower(filepath.Base(output))
 	switch {
-	case format == "pcapng", format == "" && (output == "-" || output == "/dev/stdout" || strings.EqualFold(filepath.Ext(output), ".pcapng")):
+	case format == "pcapng", format == "" && (output == "-" || output == "/dev/stdout" || strings.Contains(name+".", ".pcapng.")):
 		return capture.Pcapng, nil
 	case format == "pcap", format == "":
 		return capture.Pcap, nil
 	}
 	return 0, invalid("format", format, "pcap or pcapng")
+}
+
+// compressions are the names of compressed files, and how they are made; files.Uncompressed: we cannot.
+var compressions = map[string]files.Compression{
+	".gz": files.Gzip, ".zst": files.Zstd,
+	".xz": files.Uncompressed, ".bz2": files.Uncompressed, ".lz4": files.Uncompressed, ".lz": files.Uncompressed, ".lzma": files.Uncompressed,
+	".br": files.Uncompressed, ".zip": files.Uncompressed, ".z": files.Uncompressed, ".7z": files.Uncompressed,
+}
+
+// parseCompression finds out by its name how an output is to be compressed.
+func parseCompression(output string) (files.Compression, error) {
+	ext := filepath.Ext(output)
+	how, known := compressions[strings.ToLower(ext)]
+	bare := strings.TrimSuffix(output, ext)
+	if known && how == files.Uncompressed && strings.EqualFold(filepath.Ext(bare), ".pcapng") {
+		return 0, &usageError{"sshpcap does not compress to " + ext, "name the output .gz or .zst: -o " + remote.Quote(bare+".zst")}
+	}
+	return how, nil
+}
+
+// checkUncompressed refuses names of compressed files for a capture, whose file is put in order where it is.
+func checkUncompressed(output string) error {
+	ext := filepath.Ext(output)
+	bare := strings.TrimSuffix(output, ext)
+	how, err := parseCompression(output)
+	if how == files.Uncompressed && err == nil {
+		return nil
+	}
+	if how == files.Uncompressed {
+		ext = ".zst"
+	}
+	if e := strings.ToLower(filepath.Ext(bare)); e != ".pcapng" && e != ".pcap" {
+		bare += ".pcapng"
+	}
+	return &usageError{"a capture is not compressed while it is written: " + output + " would be no " + strings.TrimPrefix(filepath.Ext(output), ".") + " file",
+		fmt.Sprintf("capture to -o %s, then: sshpcap merge %s -o %s", remote.Quote(bare), remote.Quote(bare), remote.Quote(bare+ext))}
 }
 
 func parseSudo(when string) (capture.Sudo, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/files"
 )
 
 func TestFlagsInAnyOrder(t *testing.T) {
@@ -39,6 +41,8 @@ func TestFlagsInAnyOrder(t *testing.T) {
 func TestFormatByName(t *testing.T) {
 	for output, want := range map[string]capture.Format{
 		"a.pcap": capture.Pcap, "a.pcapng": capture.Pcapng, "A.PCAPNG": capture.Pcapng, "-": capture.Pcapng, "a": capture.Pcap, "pcapng": capture.Pcap,
+		"a.pcapng.gz": capture.Pcapng, "A.PCAPNG.ZST": capture.Pcapng, "a.pcapng.bak": capture.Pcapng, "a.pcapng.1": capture.Pcapng, "a.pcap.gz": capture.Pcap, "a.gz": capture.Pcap,
+		"a.cap": capture.Pcap, "a.pcapng/b": capture.Pcap, "a.pcapngs": capture.Pcap, "pcapng.gz": capture.Pcap, "a.b": capture.Pcap, "/tmp/a.pcapng": capture.Pcapng,
 	} {
 		if got, err := parseFormat("", output); err != nil || got != want {
 			t.Errorf("%s: %v, %v", output, got, err)
@@ -46,6 +50,36 @@ func TestFormatByName(t *testing.T) {
 	}
 	if got, err := parseFormat("pcap", "-"); err != nil || got != capture.Pcap {
 		t.Errorf("--format does not win: %v, %v", got, err)
+	}
+}
+
+// What a merge's output is called decides how it is compressed; a capture refuses such names, with what to do instead.
+func TestCompressionByName(t *testing.T) {
+	for output, want := range map[string]files.Compression{
+		"a.pcap": files.Uncompressed, "a.pcapng": files.Uncompressed, "-": files.Uncompressed, "a": files.Uncompressed, "a.bak": files.Uncompressed, "a.gz/b": files.Uncompressed,
+		"a.pcapng.gz": files.Gzip, "a.pcap.GZ": files.Gzip, "a.gz": files.Gzip, "a.pcapng.zst": files.Zstd, "a.Zst": files.Zstd, "a.pcap.xz": files.Uncompressed,
+	} {
+		got, err := parseCompression(output)
+		if err != nil || got != want {
+			t.Errorf("%s: %v, %v", output, got, err)
+		}
+		if err := checkUncompressed(output); (err == nil) != (want == files.Uncompressed) {
+			t.Errorf("a capture to %s: %v", output, err)
+		}
+	}
+	for output, want := range map[string]string{
+		"my all.pcapng.gz": "capture to -o 'my all.pcapng', then: sshpcap merge 'my all.pcapng' -o 'my all.pcapng.gz'",
+		"a.pcap.zst":       "capture to -o 'a.pcap', then: sshpcap merge 'a.pcap' -o 'a.pcap.zst'",
+		"a.gz":             "capture to -o 'a.pcapng', then: sshpcap merge 'a.pcapng' -o 'a.pcapng.gz'",
+		"a.pcapng.xz":      "capture to -o 'a.pcapng', then: sshpcap merge 'a.pcapng' -o 'a.pcapng.zst'",
+	} {
+		var err *usageError
+		if !errors.As(checkUncompressed(output), &err) || err.hint != want {
+			t.Errorf("%s: %+v", output, err)
+		}
+	}
+	if how, err := parseCompression("a.pcapng.bz2"); err == nil {
+		t.Errorf("bz2: %v", how)
 	}
 }
 

@@ -41,12 +41,12 @@ func mergeCommand(signals *signals) *cli.Command {
 // mergeFlags are the flags of merge. The README's table is made from them.
 func mergeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "merged.pcapng", Usage: "write to `FILE`, which appears when it is complete; - is standard output"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "merged.pcapng", Usage: "write to `FILE`, which appears when it is complete, compressed if its name ends in .gz or .zst; - is standard output"},
 		&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the output, pcap or pcapng", DefaultText: "by the output's name"},
 		&cli.BoolFlag{Name: "overwrite", DisableDefaultText: true, Usage: "replace an existing output"},
 		&cli.StringFlag{Name: "dedup", Value: "none", Usage: "`HOW` to mark packets that another interface has, too: exact = by a comment, if all bytes are the same; none is dropped"},
 		&cli.DurationFlag{Name: "dedup-window", Value: 10 * time.Millisecond, Usage: "look for them up to `D` before"},
-		&cli.StringFlag{Name: "rotate-size", Usage: "begin a new file after `SIZE`; names are made of the output's: all_00001_20261122T101112Z.pcapng", DefaultText: "one file"},
+		&cli.StringFlag{Name: "rotate-size", Usage: "begin a new file after `SIZE`, before it is compressed; names are made of the output's: all_00001_20261122T101112Z.pcapng", DefaultText: "one file"},
 		&cli.DurationFlag{Name: "rotate-interval", Usage: "begin a new file after `D` of packets", DefaultText: "one file"},
 		&cli.IntFlag{Name: "rotate-keep", Usage: "keep the last `N` files", DefaultText: "all"},
 		&cli.StringFlag{Name: "temp-dir", Usage: "put what does not fit into memory into `DIR`", DefaultText: "the system's"},
@@ -88,8 +88,9 @@ func mergeOrStop(signals *signals, cfg files.Config) (files.Report, error) {
 func mergeConfig(c *cli.Context) (files.Config, error) {
 	format, err := parseFormat(c.String("format"), c.String("output"))
 	rotateSize, err2 := parseSize("rotate-size", c.String("rotate-size"))
-	err3 := checkMerge(c)
-	if err := firstOf(err, err2, err3); err != nil {
+	compress, err3 := parseCompression(c.String("output"))
+	err4 := checkMerge(c)
+	if err := firstOf(err, err2, err3, err4); err != nil {
 		return files.Config{}, err
 	}
 	cfg := files.Config{
@@ -97,6 +98,7 @@ func mergeConfig(c *cli.Context) (files.Config, error) {
 		Stdin:          os.Stdin,
 		Path:           c.String("output"),
 		Overwrite:      c.Bool("overwrite"),
+		Compress:       compress,
 		RotateSize:     rotateSize,
 		RotateInterval: c.Duration("rotate-interval"),
 		RotateKeep:     c.Int("rotate-keep"),

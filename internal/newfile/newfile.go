@@ -33,8 +33,21 @@ func Hidden(path string) string {
 // Rotated is the name of one of several files, by their number and the time of the first packet:
 // capture_00001_20261122T101112Z.pcapng for capture.pcapng.
 func Rotated(path string, number int, first time.Time) string {
-	ext := filepath.Ext(path)
+	ext := Ext(path)
 	return fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(path, ext), number, first.UTC().Format("20060102T150405Z"), ext)
+}
+
+// Ext is the extension of a name; of a compressed capture both: ".pcapng.gz".
+func Ext(path string) string {
+	ext := filepath.Ext(path)
+	switch strings.ToLower(ext) {
+	case ".gz", ".zst":
+		switch inner := filepath.Ext(strings.TrimSuffix(path, ext)); strings.ToLower(inner) {
+		case ".pcap", ".pcapng", ".cap":
+			return inner + ext
+		}
+	}
+	return ext
 }
 
 // File is a file in the making. Until it takes its place it has no name where the system can make such files, so that
