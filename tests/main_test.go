@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/sshpcap/sshpcap/tests/farm"
@@ -25,7 +27,18 @@ func TestMain(m *testing.M) {
 	os.Exit(testMain(m))
 }
 
+// heedSignals has what is started from here heed INT and HUP also where the tests are run with them ignored, as in the
+// background of a script.
+func heedSignals() {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+}
+
 func testMain(m *testing.M) int {
+	heedSignals()
 	dir, err := os.MkdirTemp("", "sshpcap-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -21,9 +21,10 @@ import (
 
 func captureCommand(signals *signals) *cli.Command {
 	return &cli.Command{
-		Name:      "capture",
-		Usage:     "capture on SSH hosts and Cloud Foundry apps, into one file",
-		ArgsUsage: "TARGET…",
+		Name:            "capture",
+		Usage:           "capture on SSH hosts and Cloud Foundry apps, into one file",
+		ArgsUsage:       "TARGET…",
+		HideHelpCommand: true, // what it takes may be called help
 		Description: aboutTargets +
 			"The capture runs until ^C, or until --duration, --count or --max-size ends it.",
 		Flags:        captureFlags(),
@@ -260,7 +261,7 @@ func (s *session) tell(e capture.Event) {
 	case capture.Note:
 		s.display.line("%s", strings.TrimPrefix(e.Instance+": "+e.Text, ": "))
 	case capture.Stopping:
-		s.display.line("Stopping, press ^C again not to wait")
+		s.display.line("%s", s.stoppingText())
 	}
 }
 
@@ -285,7 +286,14 @@ func (s *session) readyText(n int) string {
 	if s.ready != nil {
 		return s.ready(n)
 	}
-	return fmt.Sprintf("Capturing on %s, press ^C to stop", count(n, "instance"))
+	return fmt.Sprintf("Capturing on %s, %s", count(n, "instance"), s.signals.press("stop"))
+}
+
+func (s *session) stoppingText() string {
+	if s.signals != nil && s.signals.background {
+		return fmt.Sprintf("Stopping, and not to wait: kill %d", os.Getpid())
+	}
+	return "Stopping, press ^C again not to wait"
 }
 
 // refuse prints why nothing can be captured at all.

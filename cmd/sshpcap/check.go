@@ -24,10 +24,11 @@ import (
 
 func checkCommand(signals *signals) *cli.Command {
 	return &cli.Command{
-		Name:      "check",
-		Aliases:   []string{"doctor"},
-		Usage:     "tell whether a capture would work, and what stands in its way",
-		ArgsUsage: "TARGET…",
+		Name:            "check",
+		Aliases:         []string{"doctor"},
+		Usage:           "tell whether a capture would work, and what stands in its way",
+		ArgsUsage:       "TARGET…",
+		HideHelpCommand: true, // what it takes may be called help
 		Description: aboutTargets +
 			"Each instance is logged in to, and its helper is started and stopped as for a capture, with a filter that lets nothing\n" +
 			"through. Any command line of capture can be tried with check in its place: flags that play no part are accepted.",

@@ -21,9 +21,10 @@ import (
 
 func listCommand(signals *signals) *cli.Command {
 	return &cli.Command{
-		Name:      "list",
-		Usage:     "list what could be captured on: instances, their state and network interfaces",
-		ArgsUsage: "TARGET…",
+		Name:            "list",
+		Usage:           "list what could be captured on: instances, their state and network interfaces",
+		ArgsUsage:       "TARGET…",
+		HideHelpCommand: true, // what it takes may be called help
 		Description: aboutTargets +
 			"SSH hosts are logged in to and asked; of apps the platform is asked, also for instances that do not run.",
 		Flags:        listFlags(),

@@ -38,6 +38,15 @@ func TestFlagsInAnyOrder(t *testing.T) {
 	}
 }
 
+// A host, app or file may be called help: no command that takes such words has a command of that name in it.
+func TestHelpIsATarget(t *testing.T) {
+	for _, command := range append(newApp(nil).Commands, pcapCommand(nil, "")) {
+		if command.ArgsUsage != "" && !command.HideHelpCommand {
+			t.Errorf("%s help shows help", command.Name)
+		}
+	}
+}
+
 func TestFormatByName(t *testing.T) {
 	for output, want := range map[string]capture.Format{
 		"a.pcap": capture.Pcap, "a.pcapng": capture.Pcapng, "A.PCAPNG": capture.Pcapng, "-": capture.Pcapng, "a": capture.Pcap, "pcapng": capture.Pcap,

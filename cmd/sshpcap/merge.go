@@ -26,9 +26,10 @@ import (
 
 func mergeCommand(signals *signals) *cli.Command {
 	return &cli.Command{
-		Name:      "merge",
-		Usage:     "merge capture files into one in time order",
-		ArgsUsage: "FILE…",
+		Name:            "merge",
+		Usage:           "merge capture files into one in time order",
+		ArgsUsage:       "FILE…",
+		HideHelpCommand: true, // what it takes may be called help
 		Description: "Each FILE is pcap or pcapng, or one of them compressed with gzip or zstd, whatever its name; - is standard\n" +
 			"input. None needs to be in order. What makes no sense ends a file: all before it is used, the place is named, and\n" +
 			"the exit status is 3.",

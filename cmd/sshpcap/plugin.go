@@ -40,12 +40,13 @@ func runPlugin(call plugin.Call, signals *signals) (restore func(), err error) {
 
 func pcapCommand(signals *signals, port string) *cli.Command {
 	return &cli.Command{
-		Name:         plugin.CommandPcap,
-		Usage:        pcapHelp,
-		ArgsUsage:    "APP_NAME…",
-		Flags:        pcapFlags(),
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error(), "see cf help pcap"} },
-		Action:       func(c *cli.Context) error { return runPcap(c, signals, port) },
+		Name:            plugin.CommandPcap,
+		Usage:           pcapHelp,
+		ArgsUsage:       "APP_NAME…",
+		HideHelpCommand: true, // what it takes may be called help
+		Flags:           pcapFlags(),
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error(), "see cf help pcap"} },
+		Action:          func(c *cli.Context) error { return runPcap(c, signals, port) },
 	}
 }
 
@@ -128,7 +129,7 @@ func runPcap(c *cli.Context, signals *signals, port string) error {
 		return err
 	}
 	defer s.display.close()
-	s.ready = func(int) string { return "Capturing, press ^C to stop..." }
+	s.ready = func(int) string { return "Capturing, " + signals.press("stop") + "..." }
 	warn := func(text string) { s.display.line("%s", text) }
 	session, conn, err := cfSession(c.Context, port)
 	if err != nil {
@@ -275,7 +276,7 @@ func (s *session) addApps(ctx context.Context, a *apps) error {
 	if s.cfg.Follow {
 		s.cfg.Discover = a.discover
 		if len(s.cfg.Instances) == 0 {
-			s.display.line("No instance is running yet, press ^C to stop waiting for one")
+			s.display.line("No instance is running yet, %s", s.signals.press("stop waiting for one"))
 		}
 	} else if len(s.cfg.Instances) == 0 {
 		return &capture.Error{Problem: "no instance is running", Tip: "see 'cf app' and 'cf logs --recent', or wait for one with --follow"}

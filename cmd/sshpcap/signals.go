@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,12 +23,18 @@ type signals struct {
 	done chan struct{} // closed by watch when it returns
 }
 
-// watchSignals begins to watch; nothing may be started on an instance before that.
+// watchSignals begins to watch; nothing may be started on an instance before that. A signal that was ignored when we were
+// started stays so: nohup ignores HUP, and a shell without job control ignores INT for what it starts in the background.
+// (That TERM was ignored cannot be known: Go's runtime has set its own handler by now.)
 func watchSignals() *signals {
 	s := &signals{cut: make(chan struct{}), in: make(chan os.Signal, 4), over: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.background = signal.Ignored(os.Interrupt)
-	signal.Notify(s.in, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(s.in, sig)
+		}
+	}
 	signal.Ignore(syscall.SIGPIPE) // a reader that goes away is an error of the write, not the end of us
 	go s.watch()
 	return s
@@ -69,6 +76,14 @@ func (s *signals) isCut() bool {
 	default:
 		return false
 	}
+}
+
+// press tells the user what to do for something to happen: "press ^C to stop", where that has an effect.
+func (s *signals) press(to string) string {
+	if s != nil && s.background {
+		return fmt.Sprintf("to %s: kill %d", to, os.Getpid())
+	}
+	return "press ^C to " + to
 }
 
 // stuckPatience is how long what is to end may take to do so, where that is not up to itself. Only a test sets it.
