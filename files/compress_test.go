@@ -45,16 +45,16 @@ func TestCompressedOutput(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var packets []packet
-	for i := range 3000 {
-		packets = append(packets, packet{time: 1_700_000_000e9 + int64(i)*1e8, data: fmt.Sprintf("%04d %s", i, strings.Repeat("x", 300))})
+	for i := range 1200 {
+		packets = append(packets, packet{time: 1_700_000_000e9 + int64(i)*1e8, data: fmt.Sprintf("%04d %s", i, strings.Repeat("x", 400))})
 	}
 	late := slices.Clone(packets)
-	slices.Reverse(late[1000:2000])
+	slices.Reverse(late[400:800])
 	sorted := []string{write(t, dir, "a", pcap(binary.LittleEndian, false, packets)), write(t, dir, "b", pcapng(binary.BigEndian, "eth0", 6, 1e6, 0, packets))}
 	unsorted := []string{sorted[0], write(t, dir, "c", pcapng(binary.LittleEndian, "eth0", 6, 1e6, 0, late))}
 	for name, cfg := range map[string]files.Config{
 		"sorted": {Inputs: sorted}, "unsorted": {Inputs: unsorted}, "pcap": {Inputs: unsorted, Format: files.Pcap}, "empty": {Inputs: []string{write(t, dir, "d", pcap(binary.LittleEndian, false, nil))}},
-		"groups": {Inputs: append(unsorted, sorted...), MaxOpen: 2}, "size": {Inputs: sorted, RotateSize: 300_000}, "interval": {Inputs: unsorted, RotateInterval: time.Minute, RotateKeep: 3},
+		"groups": {Inputs: append(unsorted, sorted...), MaxOpen: 2}, "size": {Inputs: sorted, RotateSize: 150_000}, "interval": {Inputs: unsorted, RotateInterval: time.Minute, RotateKeep: 3},
 		"stream": {Inputs: unsorted},
 	} {
 		for ext, how := range compressions {
@@ -145,7 +145,7 @@ func TestCompressedFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var packets []packet
-	for i := range 20_000 {
+	for i := range 8_000 {
 		packets = append(packets, packet{time: 1_700_000_000e9 + int64(i)*1e8, data: fmt.Sprintf("%04d %x", i, i*i*7919)})
 	}
 	content := pcap(binary.LittleEndian, false, packets)
@@ -177,7 +177,7 @@ func TestCompressedFails(t *testing.T) {
 		if _, err := files.Merge(context.Background(), files.Config{Inputs: []string{in}, Path: there, Compress: how}); !errors.Is(err, os.ErrExist) {
 			t.Errorf("%s: %v", ext, err)
 		}
-		if report := merge(t, files.Config{Inputs: []string{in}, Path: there, Compress: how, Overwrite: true}); report.Packets != 20_000 {
+		if report := merge(t, files.Config{Inputs: []string{in}, Path: there, Compress: how, Overwrite: true}); report.Packets != 8_000 {
 			t.Errorf("%s: %+v", ext, report)
 		}
 	}
