@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -106,7 +107,7 @@ func TestSectionsOfSeveral(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	order := binary.BigEndian
-	first := slices.Concat(sectionOf(order), ngInterface(order, "eth0"), ngInterface(order, "eth1", ngOption(order, 1, "mine")), ngPacket(order, at0, "a"))
+	first := slices.Concat(sectionOf(order), ngInterface(order, "eth0"), ngInterface(order, "eth1", ngOption(order, 1, "mine"), ngOption(order, 1, "ticket 4711")), ngPacket(order, at0, "a"))
 	second := slices.Concat(ngSection(order, ngOption(order, 1, "other")), ngInterface(order, "wlan0"), ngPacket(order, at0+1, "b"))
 	third := slices.Concat(ngSection(order, ngOption(order, 3, "linux amd64"), ngOption(order, 4, "sshpcap 9")), ngInterface(order, "ens0"), ngPacket(order, at0+2, "c"))
 	empty := ngSection(order, ngOption(order, 1, "without an interface"))
@@ -320,6 +321,11 @@ func TestBlocksAmongPackets(t *testing.T) { // not parallel: it sets what is glo
 			packets += int64(len(blocksOf(t, file)[6]))
 			os.Remove(file)
 		}
+		for _, in := range report.Inputs {
+			if !in.Sorted {
+				rt.Fatalf("%s is called out of order", in.Name)
+			}
+		}
 		if len(got) != len(want) || packets != report.Packets {
 			rt.Fatalf("%d items of %d, %d packets, %d are told", len(got), len(want), packets, report.Packets)
 		}
@@ -341,14 +347,14 @@ func TestUnpaddedBlocks(t *testing.T) {
 		}
 		dir := t.TempDir()
 		head := append(ngSection(order), ngInterface(order, "eth0")...)
-		const many = 20_000 // some reads
+		const many = 2000
 		content := slices.Clone(head)
 		for i := range int64(many) {
 			content = append(content, unpad(ngPacket(order, at0+i, fmt.Sprintf("%07d", i)), i%2 == 0)...)
 			content = append(content, ngPacket(order, at0+i, fmt.Sprint(i))...)
 		}
 		content = append(content, unpad(ngPacket(order, at0+many, "the end"), true)...)
-		report := merge(t, files.Config{Inputs: []string{write(t, dir, "in", content)}, Path: filepath.Join(dir, "out")})
+		report := merge(t, files.Config{Inputs: []string{"-"}, Stdin: iotest.OneByteReader(bytes.NewReader(content)), Path: filepath.Join(dir, "out")})
 		in := report.Inputs[0]
 		if in.Damage != nil || in.Packets != 2*many+1 || len(in.Notes) != 1 || in.Notes[0].Count != many+1 {
 			t.Errorf("%s: %+v %v", name, in, in.Damage)
@@ -357,7 +363,7 @@ func TestUnpaddedBlocks(t *testing.T) {
 		// What follows makes no sense: then the length does not either.
 		for what, tail := range map[string][]byte{"zeros": make([]byte, 64), "cut": {1, 2, 3}, "text": []byte("some text that is no block at all")} {
 			content := slices.Concat(head, ngPacket(order, at0, "good"), unpad(ngPacket(order, at0+1, "seven.."), true), tail)
-			bad := merge(t, files.Config{Inputs: []string{write(t, dir, "bad", content)}, Path: filepath.Join(dir, name+what)})
+			bad := merge(t, files.Config{Inputs: []string{"-"}, Stdin: iotest.OneByteReader(bytes.NewReader(content)), Path: filepath.Join(dir, name+what)})
 			if in := bad.Inputs[0]; in.Damage == nil || in.Packets != 1 || len(in.Notes) > 0 {
 				t.Errorf("%s, %s: %+v", name, what, in)
 			}
