@@ -31,9 +31,12 @@ type Instance struct {
 	// called again after a loss.
 	Dial func(ctx context.Context) (*sshx.Conn, error)
 	// Explain turns an error of the instance into plainer words, where whoever made the instance knows more. It returns
-	// when ctx ends. May be nil.
+	// when ctx ends, and may be called with one that has ended: then what it knows by itself must do. What it gives wraps
+	// err. May be nil.
 	Explain func(ctx context.Context, err error) error
 
+	Kind        InstanceKind
+	Shell       string     // of a Container: a command line that a person runs a command there with, for hints, such as "cf ssh shop -c"
 	Helper      string     // in place of Config.Helper where that is ""
 	Fallback    string     // helper to take where the one that is found on the instance does not capture there; "" = sudo is tried
 	SelfFilter  string     // pcap-filter(7) expression of what carries the capture; "" = the SSH connection, by the instance's own account

@@ -106,7 +106,7 @@ func (c *checkup) run(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	c.server, c.address = remote.Clean(conn.ServerVersion()), t.in.remoteAddress()
+	c.server, c.address = remote.Clean(conn.ServerVersion()), t.in.ownAddress()
 	c.trip = c.cfg.roundTrip(ctx, conn)
 	c.capture(t, conn)
 	if idle.Filter != c.cfg.Filter && slices.ContainsFunc(c.streams, hasBadFilter) {
@@ -150,7 +150,7 @@ func (c *checkup) capture(t *trial, conn *sshx.Conn) {
 			c.told = s.report
 		}
 	}
-	c.address = t.in.remoteAddress()
+	c.address = t.in.ownAddress()
 	c.clock = clockOf(c.streams)
 }
 
@@ -245,7 +245,7 @@ func findSameHosts(checkups []*checkup) {
 		switch {
 		case host == "" || len(c.headers) == 0:
 		case ok:
-			c.problem = sameHost(other)
+			c.problem = c.cfg.Instances[0].reword(sameHost(other))
 		default:
 			first[host] = name
 		}
@@ -273,7 +273,7 @@ func oneLinkType(cfg Config, checkups []*checkup) error {
 
 // sameHost is the problem of an instance that is another one under a second name.
 func sameHost(other string) error {
-	return &Error{Problem: "it is the same host as " + other, Tip: "name each host once; to capture on several interfaces, repeat --interface"}
+	return &Error{Problem: "it is the same host as " + other, Tip: tipNamedOnce}
 }
 
 func linkTypesError(names map[merge.LinkType][]string, path string) error {

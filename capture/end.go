@@ -146,7 +146,7 @@ func (e end) why() error {
 	case !e.opened:
 		return &Error{
 			Problem: fmt.Sprintf("the helper did not start, and nobody says why (exit status %d)", e.status()),
-			Tip:     "see what the login runs instead, a forced command perhaps: ssh INSTANCE tcpdump --version",
+			Tip:     tipRunsElse,
 		}
 	}
 	return &Error{Problem: fmt.Sprintf("the helper ended by itself (exit status %d)", e.status()), Tip: "its packets up to there are in the file"}
@@ -183,7 +183,7 @@ func notPcap(err *merge.FormatError, opened bool) error {
 	}
 	return &Error{
 		Problem: fmt.Sprintf("what came is not a packet stream but %q", words(err.Head)),
-		Tip:     "see what the login prints: ssh INSTANCE true; only a helper may write to its standard output",
+		Tip:     tipPrints,
 		Err:     err,
 	}
 }

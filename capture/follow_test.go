@@ -100,6 +100,38 @@ func TestFollowComesBack(t *testing.T) {
 	}
 }
 
+// TestGapNamesItsCause: the comment after a gap says what it began with, not what the last try to end it came to.
+func TestGapNamesItsCause(t *testing.T) {
+	t.Parallel()
+	var starts atomic.Int64
+	shaky := instance(t, "shaky", func(s *sshserver.Session) int {
+		switch starts.Add(1) {
+		case 1:
+			return tcpdump{give: burst(1, 5), exit: 1}.run(s)
+		case 2:
+			fmt.Fprint(s.Stderr, "@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\ntcpdump: eth0: That device is not up\n")
+			return 1
+		case 4:
+			return tcpdump{give: burst(3, 5)}.run(s)
+		}
+		return tcpdump{give: burst(2, 5), exit: 1}.run(s)
+	})
+	f := follow(t, "x.pcapng", shaky)
+	packets := f.packets(15)
+	if _, err := f.run(t, packets); err != nil {
+		t.Fatal(err)
+	}
+	got := comments(t, f.path)
+	if len(got) != 2 {
+		t.Fatalf("comments %q", got)
+	}
+	for _, comment := range got { // that of the second gap knows nothing of the first one
+		if !strings.Contains(comment, "Z on: the interface disappeared during the capture") {
+			t.Errorf("comment %q", comment)
+		}
+	}
+}
+
 // An instance that is not there at first is captured on once it is.
 func TestFollowWaitsForAnInstance(t *testing.T) {
 	var up atomic.Bool

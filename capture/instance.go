@@ -146,19 +146,6 @@ func (in *instance) reached(conn *sshx.Conn) {
 	}
 }
 
-// explain puts an error into the words of whoever knows more about the instance.
-func (in *instance) explain(err error) error {
-	in.mu.Lock()
-	explain := in.Explain
-	in.mu.Unlock()
-	if err == nil || explain == nil || in.run.active.Err() != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(in.run.active, 5*time.Second)
-	defer cancel()
-	return explain(ctx, err)
-}
-
 // update says how the instance is reached from now on.
 func (in *instance) update(cfg Instance) {
 	in.mu.Lock()

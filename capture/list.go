@@ -53,7 +53,7 @@ func list(ctx context.Context, cfg Config) Listing {
 	defer conn.Close()
 	told, a := cfg.about(ctx, conn, cfg.command(cfg.Instances[0], "", false))
 	t.in.learn(a.log.Report().Connection)
-	l.Address, l.Interfaces, l.Details = t.in.remoteAddress(), netInterfaces(told), joined(told.System, remote.Clean(conn.ServerVersion()))
+	l.Address, l.Interfaces, l.Details = t.in.ownAddress(), netInterfaces(told), joined(told.System, remote.Clean(conn.ServerVersion()))
 	if !told.Complete {
 		return l.failed(ctx, noAnswer(a))
 	}
@@ -73,7 +73,7 @@ func (l Listing) failed(ctx context.Context, err error) Listing {
 func noAnswer(a answer) error {
 	status := exitStatus(a.err)
 	if a.late {
-		return &Error{Problem: "connected, but it did not answer in time", Tip: "allow more with --connect-timeout, or log in by hand and see what hangs"}
+		return &Error{Problem: "connected, but it did not answer in time", Tip: tipHangs}
 	}
 	if failure := a.log.Failure(status); failure != nil {
 		return failure

@@ -136,12 +136,12 @@ func (o *output) addNames(in *instance, connection string) error {
 	}
 	o.named[in] = own.Address
 	var names []merge.Name
-	for _, addr := range []netip.Addr{own.Address, address(serverAddress(connection)), address(hostOf(in.remoteAddress()))} {
+	for _, addr := range []netip.Addr{own.Address, address(serverAddress(connection)), address(hostOf(in.ownAddress()))} {
 		known := slices.ContainsFunc(names, func(n merge.Name) bool { return n.Addr == addr })
 		if addr.IsValid() && !addr.IsLoopback() && !known {
 			names = append(names, merge.Name{Addr: addr, Names: []string{in.hostName()}})
 		}
-		if own.Address.IsValid() {
+		if own.Address.IsValid() || own.Kind != Host {
 			break // its server may be somewhere else
 		}
 	}

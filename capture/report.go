@@ -81,7 +81,7 @@ type FileReport struct {
 type InstanceReport struct {
 	Name       string            `json:"name"`
 	Target     string            `json:"target"`
-	Address    string            `json:"address"` // of its SSH server, as we see it, or as it sees itself behind a jump host; "" = not known
+	Address    string            `json:"address"` // of its SSH server, as we see it, or as it sees itself behind a jump host; of a Container its own; "" = not known
 	State      State             `json:"state"`
 	Problem    string            `json:"problem"`
 	Hint       string            `json:"hint"`
@@ -171,7 +171,7 @@ func reason(err error) string {
 }
 
 func (p *pump) instance(in *instance) InstanceReport {
-	rep := InstanceReport{Name: in.Name, Target: in.Target, Address: in.remoteAddress(), State: in.state(), Notes: []string{}}
+	rep := InstanceReport{Name: in.Name, Target: in.Target, Address: in.ownAddress(), State: in.state(), Notes: []string{}}
 	if err := in.err(); err != nil {
 		rep.Problem, rep.Hint = err.Error(), hintOf(err)
 	}

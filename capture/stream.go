@@ -42,6 +42,7 @@ type stream struct {
 	done     bool
 	err      error // a problem; nil when it ended as it should
 	latest   error // how the last attempt failed, while there may be others
+	cause    error // how the first of these failed, with which the gap began
 	sudo     bool
 	without  []remote.Extra // what its helpers are not asked for, since the interface does not take it
 	choice                  // of the helper
@@ -124,7 +125,7 @@ func sudoUnavailable(err error) bool {
 // was asked to and gave all it had.
 func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	r := s.instance.run
-	log := newStderr(timeNow())
+	log := s.instance.newLog()
 	process, err := s.launch(conn, sudo)
 	if err != nil {
 		return err
@@ -397,7 +398,7 @@ func (cfg Config) arenaSize() int {
 func (s *stream) tooSlow() error {
 	return &Error{
 		Problem: fmt.Sprintf("connected, but no helper was capturing within %v", s.instance.run.cfg.ConnectTimeout),
-		Tip:     "allow more with --connect-timeout, or log in by hand and see what hangs",
+		Tip:     tipHangs,
 	}
 }
 
@@ -453,7 +454,7 @@ func (s *stream) admitted(a admission) {
 			s.deadline = time.Now().Add(limit)
 		}
 	}
-	s.open, s.latest, s.current = true, nil, a.claims
+	s.open, s.latest, s.cause, s.current = true, nil, nil, a.claims
 }
 
 // gapText says on the first packet after a gap how long it was, by our clock.
@@ -469,8 +470,8 @@ func (s *stream) gapText() string {
 		}
 	}
 	why := errEnded
-	if s.latest != nil {
-		why = s.latest
+	if s.cause != nil {
+		why = s.cause
 	}
 	text := fmt.Sprintf("gap: nothing was captured on %s for up to %v before this packet, from %s on: %v",
 		s, now.Sub(last).Round(time.Millisecond), last.UTC().Format(time.RFC3339), why)
@@ -540,6 +541,9 @@ func (s *stream) failedOnce(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tried, s.latest = true, err
+	if s.cause == nil {
+		s.cause = err
+	}
 }
 
 // named adds the network interface to a problem where the instance has several.
@@ -572,7 +576,7 @@ func (s *stream) String() string { return s.instance.Name + ":" + s.iface }
 // describe says where the packets come from, for people.
 func (s *stream) describe() string {
 	text := "captured on " + s.instance.Name
-	if address := hostOf(s.instance.remoteAddress()); address != "" && address != s.instance.Name {
+	if address := hostOf(s.instance.ownAddress()); address != "" && address != s.instance.Name {
 		text += " (" + address + ")"
 	}
 	if helper := s.remoteReport().Helper; helper != "" {

@@ -55,13 +55,22 @@ func checkIndex(t Target, all []Instance, found Found, i int) error {
 
 func has(t Target, all []Instance) string {
 	if len(all) == 0 {
-		return "it has none; start some with 'cf scale " + shellWord(t.App) + " -i N'"
+		return "it has none; start some with '" + scale(t) + "'"
 	}
 	last := all[len(all)-1].Index
 	if last == 0 {
 		return "it has instance 0 only"
 	}
 	return fmt.Sprintf("it has instances 0 to %d", last)
+}
+
+// scale is the command that gives a process instances: without --process, it is web.
+func scale(t Target) string {
+	command := "cf scale " + shellWord(t.App)
+	if t.process() != "web" {
+		command += " --process " + shellWord(t.process())
+	}
+	return command + " -i N"
 }
 
 func stateTip(t Target, state string) string {
@@ -81,7 +90,7 @@ func stateTip(t Target, state string) string {
 func noneRunning(t Target, skipped []Instance) error {
 	name := oneLine(t.App) + "/" + oneLine(t.process())
 	if len(skipped) == 0 {
-		return problem(KindNotRunning, "start some with 'cf scale "+shellWord(t.App)+" -i N'", "%s has no instances", name)
+		return problem(KindNotRunning, "start some with '"+scale(t)+"'", "%s has no instances", name)
 	}
 	const most = 5
 	var states []string

@@ -15,8 +15,13 @@ import (
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
-// keepAlive is how often a silent connection is asked for a sign of life. The platform cuts those that are silent for 300 s.
-const keepAlive = 30 * time.Second
+// How often a silent connection is asked for a sign of life, and how many of these may stay without an answer. The
+// platform cuts connections that are silent for 300 s, and a helper in a container ends 14 s after the last sign of life
+// from here. A dead one is given up 20 to 25 s after the last byte that came; then the platform is asked for the reason, for 5 s.
+const (
+	keepAlive    = 5 * time.Second
+	keepAliveMax = 3
+)
 
 // Endpoint is where and how to log in to an instance that Instances has found. Each login gets a one-time code of its
 // own; no connection is shared. Errors of dialling it, and of starting a command on it, are for Explain.
@@ -25,6 +30,7 @@ func (c *Client) Endpoint(in Instance) sshx.Endpoint {
 		Target:          in.Name(),
 		User:            fmt.Sprintf("cf:%s/%d", in.ProcessGUID, in.Index),
 		KeepAlive:       keepAlive,
+		KeepAliveMax:    keepAliveMax,
 		NoShare:         true,
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		Auth: func(ctx context.Context) ([]ssh.AuthMethod, error) {

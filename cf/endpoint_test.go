@@ -1,6 +1,7 @@
 package cf_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/md5"
 	"crypto/rand"
@@ -9,12 +10,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -109,8 +114,12 @@ func TestEndpoint(t *testing.T) {
 	in := b.one(c, "shop/6")
 	e := c.Endpoint(in)
 	want := "cf:" + b.ProcessGUID("shop", "web") + "/6"
-	if host, port, _ := net.SplitHostPort(p.address); e.Host != host || fmt.Sprint(e.Port) != port || e.User != want || e.KeepAlive.Seconds() != 30 {
+	if host, port, _ := net.SplitHostPort(p.address); e.Host != host || fmt.Sprint(e.Port) != port || e.User != want {
 		t.Errorf("%+v", e)
+	}
+	// One interval passes until nothing has come in it, and one more for each question. The platform is then asked for 5 s.
+	if most := e.KeepAlive * time.Duration(e.KeepAliveMax+2); e.KeepAlive <= 0 || e.KeepAliveMax <= 0 || most > 25*time.Second {
+		t.Errorf("a dead link is given up after %v", most)
 	}
 	var all sync.WaitGroup
 	for range 20 {
@@ -229,13 +238,101 @@ func TestExplainLeavesTheRest(t *testing.T) {
 	b, p := sshBed(t, nil)
 	c := b.client(nil)
 	in := b.one(c, "shop")
+	other := errors.New("something else")
 	if err := c.Explain(t.Context(), in, nil); err != nil {
 		t.Error(err)
 	}
-	p.mode = "refuse"
-	if err := b.dial(c, in); sshx.KindOf(err) != sshx.KindCommandRefused || cf.KindOf(err) != cf.KindOther {
-		t.Errorf("%v", err)
+	if err := c.Explain(t.Context(), in, other); err != other {
+		t.Error(err)
 	}
+	p.mode = "refuse"
+	err := b.dial(c, in)
+	if sshx.KindOf(err) != sshx.KindCommandRefused {
+		t.Errorf("%v hides what it is", err)
+	}
+	b.wants(err, cf.KindContainer, "does not run commands", "cf ssh shop -c true")
+}
+
+// TestExplainEveryKind: whatever SSH says, live or when nothing may be waited for any more, its hint, which is about hosts,
+// is not given.
+func TestExplainEveryKind(t *testing.T) {
+	t.Parallel()
+	b, _ := sshBed(t, nil)
+	c := b.client(nil)
+	in := b.one(c, "shop")
+	over, end := context.WithCancel(t.Context())
+	end()
+	errs := []error{sshx.ErrLost, fmt.Errorf("%w: %w", sshx.ErrLost, sshx.ErrKeepAlive)}
+	for kind := sshx.KindOther; kind <= sshx.KindAuth; kind++ {
+		errs = append(errs, &sshx.Error{Kind: kind, Problem: "problem", Tip: "tip for hosts"}, &sshx.Error{Kind: kind, Problem: "problem", Tip: "tip for hosts", Err: sshx.ErrLost})
+	}
+	for _, err := range errs {
+		if kind := sshx.KindOf(err); kind == sshx.KindHostKey || kind == sshx.KindAuth {
+			continue // the words are of this package
+		}
+		for _, ctx := range []context.Context{t.Context(), over} {
+			got, ok := errors.AsType[*cf.Error](c.Explain(ctx, in, err))
+			if !ok || got.Tip == "" || strings.Contains(got.Problem+got.Tip, "for hosts") || !errors.Is(got, err) && got.Kind != cf.KindNotRunning {
+				t.Errorf("%#v becomes %#v", err, got)
+			}
+		}
+	}
+}
+
+// TestDeadLink: a link on which nothing passes any more is given up, and told in words for apps. A soak takes the times of
+// life.
+func TestDeadLink(t *testing.T) {
+	t.Parallel()
+	b, p := sshBed(t, nil)
+	c := b.client(nil)
+	in := b.one(c, "shop")
+	e := c.Endpoint(in)
+	limit := 30 * time.Second
+	if os.Getenv("SSHPCAP_SOAK") == "" {
+		e.KeepAlive /= 20
+	}
+	var link *valve
+	e.DialTCP = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		link = &valve{Conn: conn}
+		return link, err
+	}
+	conn, err := (&sshx.Dialer{}).DialEndpoint(soon(t), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	link.shut.Store(true)
+	cut := time.Now()
+	select {
+	case <-conn.Done():
+	case <-time.After(limit):
+		t.Fatal("it was not given up in 30 s")
+	}
+	t.Logf("given up after %v", time.Since(cut))
+	b.wants(c.Explain(t.Context(), in, fmt.Errorf("%w: %w", sshx.ErrLost, conn.Err())), cf.KindLost, "connection lost: nothing has come for 20s", "platform's SSH endpoint "+p.address, "--follow")
+}
+
+// valve is a connection on which nothing passes once it is shut, and nothing tells of that.
+type valve struct {
+	net.Conn
+	shut atomic.Bool
+}
+
+func (v *valve) Read(p []byte) (int, error) {
+	for {
+		n, err := v.Conn.Read(p)
+		if err != nil || !v.shut.Load() {
+			return n, err
+		}
+	}
+}
+
+func (v *valve) Write(p []byte) (int, error) {
+	if v.shut.Load() {
+		return len(p), nil
+	}
+	return v.Conn.Write(p)
 }
 
 func TestSSHUnreachable(t *testing.T) {

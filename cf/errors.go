@@ -42,6 +42,7 @@ const (
 	KindContainer           // logged in, but the instance's container does not answer
 	KindSSHUnreachable      // the SSH endpoint cannot be reached
 	KindProxy               // the proxy for SSH cannot be used
+	KindLost                // the connection to the instance broke off
 )
 
 // Error is a problem in plain words and what to do about it. No token, code or secret is ever in it.

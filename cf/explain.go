@@ -11,18 +11,18 @@ import (
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
-// Explain puts an error of dialling the Endpoint of in, or of starting a command on that connection, in plain words. It
-// may ask the platform for the reason. What it has nothing to say about it gives back as it is.
+// Explain puts an error of dialling the Endpoint of in, or of what ran on that connection, in words for apps: those of SSH
+// are about hosts. It may ask the platform for the reason, unless ctx has ended. What it has nothing to say about it gives
+// back as it is.
 func (c *Client) Explain(ctx context.Context, in Instance, err error) error {
-	e, ok := errors.AsType[*sshx.Error](err)
-	if !ok && errors.Is(err, sshx.ErrLost) && ctx.Err() == nil { // a connection that was good for long
-		if e, ok := errors.AsType[*Error](c.noLonger(ctx, in)); ok {
-			_, state, _ := strings.Cut(e.Problem, " is now ")
-			return &Error{Kind: e.Kind, Problem: cmp.Or(strings.ToLower(state), "scaled down or deployed anew"), Tip: e.Tip, Err: err}
-		}
+	if KindOf(err) != KindOther {
 		return err
 	}
-	if !ok || KindOf(err) != KindOther || ctx.Err() != nil {
+	e, ok := errors.AsType[*sshx.Error](err)
+	if !ok {
+		if errors.Is(err, sshx.ErrLost) { // a connection that was good for long
+			return c.explainLoss(ctx, in, err)
+		}
 		return err
 	}
 	switch e.Kind {
@@ -30,11 +30,35 @@ func (c *Client) Explain(ctx context.Context, in Instance, err error) error {
 		return c.explainRefusal(ctx, in, err)
 	case sshx.KindCommandRefused, sshx.KindLost:
 		return c.explainContainer(ctx, in, e)
-	case sshx.KindUnknownHost, sshx.KindRefused, sshx.KindUnreachable, sshx.KindTimeout, sshx.KindDropped, sshx.KindNotSSH:
-		return &Error{Kind: KindSSHUnreachable, Problem: "the platform's SSH endpoint " + c.sshAddress() + " cannot be reached: " + e.Error(), Err: err,
-			Tip: "check the network and firewalls for that port; ALL_PROXY=socks5://HOST:PORT names a proxy for SSH"}
+	case sshx.KindTooManySessions:
+		return &Error{Kind: KindContainer, Problem: "the SSH server in the instance's container allows no further session", Err: err,
+			Tip: "capture on fewer of its interfaces at a time"}
+	case sshx.KindNoCommonCrypto:
+		return &Error{Kind: KindSSHUnreachable, Problem: "the platform's SSH endpoint " + c.sshAddress() + " has no algorithm in common with this program: " + e.Problem, Err: err,
+			Tip: "tell the platform's operators: it allows none that is held to be safe today"}
+	case sshx.KindHostKey, sshx.KindAuth: // in the words of whatever refused
+		return err
+	case sshx.KindNotSSH:
+		return &Error{Kind: KindSSHUnreachable, Problem: "the platform's SSH endpoint " + c.sshAddress() + " cannot be reached: " + e.Problem, Err: err,
+			Tip: "something in between answers in its place: check proxies and firewalls"}
 	}
-	return err
+	return &Error{Kind: KindSSHUnreachable, Problem: "the platform's SSH endpoint " + c.sshAddress() + " cannot be reached: " + e.Problem, Err: err,
+		Tip: "check the network and firewalls for that port; ALL_PROXY=socks5://HOST:PORT names a proxy for SSH"}
+}
+
+// explainLoss is about a connection, or a session on it, that broke off.
+func (c *Client) explainLoss(ctx context.Context, in Instance, err error) error {
+	if e, ok := errors.AsType[*Error](c.noLonger(ctx, in)); ok {
+		_, state, _ := strings.Cut(e.Problem, " is now ")
+		return &Error{Kind: e.Kind, Problem: cmp.Or(strings.ToLower(state), "scaled down or deployed anew"), Tip: e.Tip, Err: err}
+	}
+	const goesOn = "; --follow connects again"
+	if errors.Is(err, sshx.ErrKeepAlive) {
+		return &Error{Kind: KindLost, Problem: fmt.Sprintf("connection lost: nothing has come for %v", (keepAliveMax+1)*keepAlive), Err: err,
+			Tip: "check the network to the platform's SSH endpoint " + c.sshAddress() + goesOn}
+	}
+	return &Error{Kind: KindLost, Problem: "the connection to the instance's container was lost", Err: err,
+		Tip: "'cf events " + shellWord(in.App) + "' and 'cf app " + shellWord(in.App) + "' show whether it was restarted" + goesOn}
 }
 
 func (c *Client) sshAddress() string {
@@ -46,9 +70,9 @@ func (c *Client) sshAddress() string {
 
 // explainContainer is about connections that are accepted and then lead nowhere.
 func (c *Client) explainContainer(ctx context.Context, in Instance, e *sshx.Error) error {
-	refusedExec := e.Kind == sshx.KindCommandRefused && e.Err == nil
-	if refusedExec {
-		return e
+	if e.Kind == sshx.KindCommandRefused && e.Err == nil {
+		return &Error{Kind: KindContainer, Problem: "the SSH server in the instance's container does not run commands", Err: e,
+			Tip: "see whether 'cf ssh " + shellWord(in.App) + " -c true' works"}
 	}
 	if moved := c.noLonger(ctx, in); moved != nil {
 		return moved
@@ -65,7 +89,7 @@ func (c *Client) explainRefusal(ctx context.Context, in Instance, err error) err
 	}
 	disabled := c.sshDisabled(ctx, in.AppGUID, in.App)
 	if ctx.Err() != nil {
-		return err
+		return &Error{Kind: KindLoginRefused, Err: err, Problem: "the platform refuses the login to the instance", Tip: c.rolesTip()}
 	}
 	if disabled != nil {
 		disabled.Err = err

@@ -60,6 +60,16 @@ func (in Instance) HostName() string {
 	}, in.Name())
 }
 
+// Shell is a line of a shell that runs a command there, the word that comes behind it, by the cf CLI. It is the same for
+// all instances of a process: INDEX stands for which.
+func (in Instance) Shell() string {
+	line := "cf ssh " + shellWord(in.App)
+	if in.Process != "web" {
+		line += " --process " + shellWord(in.Process)
+	}
+	return line + " -i INDEX -c"
+}
+
 // SelfFilter is an expression (pcap-filter syntax) for the packets of our own SSH connection, as seen in the container.
 func (in Instance) SelfFilter() string {
 	filter := fmt.Sprintf("tcp port %d", sshPort)

@@ -63,7 +63,7 @@ func (e *ending) panicked() (yes bool) {
 	return yes
 }
 
-// cfPcapTip is the tip where it is another one than for other helpers; else "".
+// cfPcapTip is the tip for a failure of cf-pcap itself; else "".
 func cfPcapTip(k Kind) string {
 	switch k {
 	case NotEnabled:
@@ -73,12 +73,6 @@ func cfPcapTip(k Kind) string {
 		return "the platform is too old to have it, or the app was started before it came: restart the app; a tcpdump in the container is taken in its place where it may capture"
 	case OldHelper:
 		return "the platform's helper is of another version than this program expects; leave out --snaplen"
-	case NoInterface, InterfaceDown:
-		return "a container has lo and eth0: pass one of these to --interface"
-	case InterfaceGone:
-		return "what was captured until then is kept"
-	case Killed:
-		return "see `cf app` and `cf events` for who ended it: a container that runs out of memory ends programs, too"
 	case HelperFailed:
 		return "try it in the container with `cf ssh`: " + cfPcapPath + " -interface eth0 >/dev/null"
 	}

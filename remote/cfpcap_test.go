@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,6 +59,26 @@ func TestCFPcapLine(t *testing.T) {
 	for _, c := range []Command{{SelfFilter: "a) or (b"}, {SelfFilter: "a\x00"}, {Helper: "cf-pcap", Filter: "tcp) or (udp"}} {
 		if c.Check() == nil {
 			t.Errorf("%+v passes Check", c)
+		}
+	}
+}
+
+// TestContainerTips: what to do about a failure in a container is nothing that only a host has.
+func TestContainerTips(t *testing.T) {
+	onHosts := regexp.MustCompile(`(?i)\bhost\b|setcap|sudoers|sudo (ip|setcap)|--sudo (auto|always|never)|ip link|login|dmesg|install tcpdump|dumpcap|interface any|CAP_NET_RAW|macOS`)
+	for _, helper := range []string{"", "/usr/bin/tcpdump", cfPcapPath} {
+		for k := HelperFailed; k <= NotEnabled; k++ {
+			if k == NotEnabled && helper != cfPcapPath {
+				continue // is only of that
+			}
+			for _, sudo := range []bool{false, true} {
+				for _, changed := range []bool{false, true} {
+					e := ending{seen: &seen{Report: Report{Helper: helper, Sudo: sudo, Started: true}, changed: changed}, reason: reason{words: "words"}, container: true, status: 1}
+					if text := e.problem(k) + "; " + e.tip(k); e.tip(k) == "" || onHosts.MatchString(text) {
+						t.Errorf("%v of %q: %s", k, helper, text)
+					}
+				}
+			}
 		}
 	}
 }

@@ -13,6 +13,36 @@ func (c Command) shell() string {
 	return "sh"
 }
 
+// containerTip is what to do in a container, where that is something else than on a host; else "".
+func (e *ending) containerTip(k Kind) string {
+	if isCFPcap(e.Helper) {
+		if tip := cfPcapTip(k); tip != "" {
+			return tip
+		}
+	}
+	switch k {
+	case NoPermission:
+		return "programs in a container may not capture as a rule: leave --helper out, and the platform's cf-pcap is taken"
+	case NoInterface, InterfaceDown:
+		return "a container has lo and eth0: pass one of these to --interface"
+	case InterfaceGone:
+		return "what was captured until then is kept"
+	case OldHelper:
+		return "leave --helper out, and the platform's cf-pcap is taken where " + e.name() + " is too old"
+	case NoHelper:
+		return "leave --helper out: then tcpdump is taken where the container has one that may capture, else the platform's cf-pcap"
+	case NoSudo, SudoPassword, SudoTTY, SudoRefused:
+		return "sudo is of no use in a container: leave --sudo out"
+	case NoShell:
+		return "the container needs a /bin/sh that runs commands: try `cf ssh APP -c true`"
+	case Killed:
+		return "see `cf app` and `cf events` for what ended it: a container that runs out of memory ends programs, too"
+	case HelperFailed:
+		return "try it in the container with `cf ssh`: " + e.path() + " -i eth0 -c 1 -w /dev/null"
+	}
+	return ""
+}
+
 // The parts of stopText for containers. What differs:
 //
 // An old cf-pcap that was asked to end with INT hangs until the next packet that passes its filter, and TERM ends it

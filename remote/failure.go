@@ -65,7 +65,7 @@ func (f *Failure) Hint() string { return f.Tip }
 // no failure once the helper has closed its capture with a report.
 func (l *Log) Failure(exitStatus int) *Failure {
 	s := l.now()
-	e := ending{seen: &s, reason: s.reason(), status: exitStatus}
+	e := ending{seen: &s, reason: s.reason(), container: l.Container, status: exitStatus}
 	k := e.verdict()
 	if k == 0 {
 		return nil
@@ -81,7 +81,8 @@ func (l *Log) Failure(exitStatus int) *Failure {
 type ending struct {
 	*seen
 	reason
-	status int
+	container bool
+	status    int
 }
 
 // verdict is the kind of failure, 0 for none.
@@ -147,6 +148,9 @@ func (e *ending) problem(k Kind) string {
 		if e.changed {
 			return "what was to run on the instance was changed on its way to sh, and did not run"
 		}
+		if e.container {
+			return "the container's shell did not run the command: " + e.lastWords()
+		}
 		return fmt.Sprintf("the login shell did not run the command: %s", e.lastWords())
 	case Killed:
 		return fmt.Sprintf("%s was killed by %s", name, signalName(e.status-128))
@@ -156,8 +160,8 @@ func (e *ending) problem(k Kind) string {
 
 // tip is what to do, in one line.
 func (e *ending) tip(k Kind) string {
-	if isCFPcap(e.Helper) {
-		if tip := cfPcapTip(k); tip != "" {
+	if e.container || isCFPcap(e.Helper) {
+		if tip := e.containerTip(k); tip != "" {
 			return tip
 		}
 	}

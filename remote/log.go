@@ -17,6 +17,8 @@ const maxLine = 8 << 10
 // what it says in bounded memory, however much comes. It may be asked at any
 // time, also while it is being written. The zero value is ready.
 type Log struct {
+	Container bool // the instance is a container of Cloud Foundry's, which hints go by; set before the first Write
+
 	mu   sync.Mutex
 	line []byte // under way, at most maxLine
 	seen seen

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,12 +193,20 @@ func TestCloudFoundry(t *testing.T) {
 			if text := c.stderr.String(); !strings.Contains(text, "shop/web/3 is crashed and is left out (out of memory)") {
 				t.Errorf("nothing about the crashed instance: %s", text)
 			}
+			for i, in := range r.Instances[:3] {
+				if in.Address != p.hosts[i].Addr { // and not the proxy's
+					t.Errorf("%s has the address %s, want %s", in.Name, in.Address, p.hosts[i].Addr)
+				}
+			}
 			p.secretsIn([]string{file, c.report}, c.stderr.String())
 			about := capinfosText(t, file)
 			for _, want := range []string{"cell 10.0.16.5", "internal address " + p.hosts[1].Addr, "instance guid-1", "(" + flowFilter + ")", "not (tcp port 2222)"} {
 				if !strings.Contains(about, want) {
 					t.Errorf("capinfos does not know %q:\n%s", want, about)
 				}
+			}
+			if proxy, _, _ := net.SplitHostPort(p.proxy.Addr()); strings.Contains(about, "("+proxy+")") {
+				t.Errorf("the proxy's address is called an instance's:\n%s", about)
 			}
 			if names, _ := exec.Command("tshark", "-r", file, "-q", "-z", "hosts").Output(); !strings.Contains(string(names), p.hosts[2].Addr+"\tshop-web-2") {
 				t.Errorf("names: %s", names)

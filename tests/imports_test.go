@@ -24,7 +24,7 @@ var rules = map[string]struct {
 	imports []string
 	tests   []string // and its tests, beside
 }{
-	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "files", "sshx", "remote", "merge", "internal/demo", "internal/newfile"}, tests: []string{"internal/sshserver"}},
+	"cmd/sshpcap":        {imports: []string{"cf", "cf/plugin", "capture", "files", "sshx", "remote", "merge", "internal/demo", "internal/newfile"}, tests: []string{"internal/sshserver", "internal/cftest/api"}},
 	"cf":                 {imports: []string{"sshx"}, tests: []string{"cf", "internal/cftest/api", "internal/cftest/container"}},
 	"cf/plugin":          {tests: []string{"cf/plugin", "internal/cftest/fakecf"}},
 	"capture":            {imports: []string{"sshx", "remote", "merge", "internal/newfile"}, tests: []string{"capture", "internal/sshserver", "internal/rawserver", "internal/demo"}},

@@ -114,6 +114,8 @@ func (a *apps) instance(in cf.Instance) capture.Instance {
 		Name:        in.Name(),
 		ID:          fmt.Sprintf("%s/%d", in.ProcessGUID, in.Index),
 		Target:      appPrefix + in.Name(),
+		Kind:        capture.Container,
+		Shell:       in.Shell(),
 		Interfaces:  interfaces,
 		Fallback:    "cf-pcap",
 		SelfFilter:  in.SelfFilter(),
