@@ -3,6 +3,7 @@ package sshx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,7 @@ func (c *candidate) path() string {
 // passphrase, so it signs with the agent wherever it can.
 func (l *login) candidates() []*candidate {
 	inAgent := l.agentSigners()
-	var list []*candidate
+	list := l.ofCertificates(inAgent)
 	for _, path := range l.e.Identities {
 		list = append(list, l.ofFile(path, inAgent)...)
 	}
@@ -103,11 +104,11 @@ func (l *login) ofFile(path string, inAgent []ssh.Signer) []*candidate {
 	f := l.d.init().keys.file(path)
 	name := oneLine(shortPath(path))
 	var list []*candidate
-	if f.cert != nil {
-		list = append(list, &candidate{name: name + "-cert.pub", pub: f.cert, signer: find(inAgent, f.cert.Key, f.cert), file: f})
+	if signer := find(inAgent, f.cert); f.cert != nil && len(l.e.Certificates) == 0 && (signer != nil || f.err == nil) {
+		list = append(list, &candidate{name: name + "-cert.pub", pub: f.cert, signer: signer, file: f})
 	}
 	if f.pub != nil {
-		signer := find(inAgent, f.pub, f.pub)
+		signer := find(inAgent, f.pub)
 		if signer != nil || f.err == nil {
 			return append(list, &candidate{name: name, pub: f.pub, signer: signer, file: f})
 		}
@@ -119,10 +120,48 @@ func (l *login) ofFile(path string, inAgent []ssh.Signer) []*candidate {
 	return list
 }
 
-// find gives the agent's signer for key, which is to show pub to the server.
-func find(signers []ssh.Signer, key, pub ssh.PublicKey) ssh.Signer {
+// ofCertificates gives those of CertificateFile, each signed for by the key that it is about: one of the agent, or of a file.
+func (l *login) ofCertificates(inAgent []ssh.Signer) (list []*candidate) {
+	for _, path := range l.e.Certificates {
+		name := oneLine(shortPath(path))
+		f := l.d.init().keys.file(path)
+		cert, ok := f.pub.(*ssh.Certificate)
+		switch {
+		case f.missing != nil:
+			l.certs = append(l.certs, "the certificate "+name+" cannot be read: "+why(f.missing))
+			continue
+		case !ok:
+			l.certs = append(l.certs, name+", which CertificateFile names, is no certificate")
+			continue
+		}
+		c := &candidate{name: name, pub: cert, signer: find(inAgent, cert), file: l.keyOf(cert)}
+		if c.signer == nil && c.file == nil {
+			l.certs = append(l.certs, fmt.Sprintf("the certificate %s was not offered: there is no private key for it; name that with IdentityFile in ssh_config or --identity, or add it to the agent", name))
+			continue
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// keyOf gives the file with the private key that a certificate is about; nil when there is none.
+func (l *login) keyOf(cert *ssh.Certificate) *keyFile {
+	for _, path := range slices.Concat(l.e.Identities, l.e.DefaultIdentities) {
+		f := l.d.init().keys.file(path)
+		if f.err == nil && f.pub != nil && sameKey(f.pub, cert.Key) {
+			return f
+		}
+	}
+	return nil
+}
+
+// find gives the agent's signer for a key, or for the key in a certificate.
+func find(signers []ssh.Signer, pub ssh.PublicKey) ssh.Signer {
+	if cert, ok := pub.(*ssh.Certificate); pub == nil || ok && cert == nil {
+		return nil
+	}
 	for _, s := range signers {
-		if sameKey(s.PublicKey(), pub) || sameKey(s.PublicKey(), key) {
+		if sameKey(s.PublicKey(), pub) || sameKey(s.PublicKey(), plainKey(pub)) {
 			return s
 		}
 	}

@@ -37,10 +37,11 @@ const (
 
 // setting is one line of ssh_config.
 type setting struct {
-	key, value string // the key in lower case; the value as written, with its quotes
-	file       string
-	line       int
-	order      int // of all lines that apply to the host
+	written string // the keyword as it stands there, which may be another name of it
+	value   string // as it stands there, with its quotes
+	file    string
+	line    int
+	order   int // of all lines that apply to the host
 }
 
 func (s setting) error(problem string) error {

@@ -1,6 +1,7 @@
 package sshx_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -123,7 +124,8 @@ func sshG(t *testing.T, file, target string) map[string][]string {
 	t.Helper()
 	out, err := exec.Command("ssh", "-G", "-F", file, target).Output()
 	if err != nil {
-		t.Fatalf("ssh -G %s: %v", target, err)
+		exit, _ := errors.AsType[*exec.ExitError](err)
+		t.Fatalf("ssh -G %s: %v\n%s\n%s", target, err, exit.Stderr, read(t, file))
 	}
 	found := map[string][]string{}
 	for line := range strings.Lines(string(out)) {
@@ -203,7 +205,7 @@ func TestConfigErrors(t *testing.T) {
 // What a Match block asks for that cannot be checked leaves out the block, not the file.
 func TestUnsupportedMatch(t *testing.T) {
 	t.Parallel()
-	d := configured(t, "Match exec \"touch /nonexistent/x\"\n  User a\n  Port 1\nMatch final host web\n  Port 2\nHost web\n  Port 3\n")
+	d := configured(t, "Match exec \"touch /nonexistent/x\"\n  User a\n  Port 1\nMatch localnetwork 10.0.0.0/8 host web\n  Port 2\nHost web\n  Port 3\n")
 	var w warnings
 	d.Warn = w.add
 	if e := resolve(t, d, "web"); e.Port != 3 || e.User == "a" {

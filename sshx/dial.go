@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +38,9 @@ func (d *Dialer) dialHop(ctx context.Context, e *Endpoint, jump *transport, jump
 			dropped = err
 		} else if dropped != nil && context.Cause(ctx) == errBudget {
 			return nil, dropped // says more than that the time was up
+		}
+		if KindOf(err).isNoAnswer() && try < e.ConnectionAttempts && pause(ctx, time.Second) == nil {
+			continue
 		}
 		if KindOf(err) != KindDropped || try == mostDrops && !limit.hasWorked() || backOff(ctx, try) != nil {
 			return nil, err
@@ -183,7 +183,7 @@ func (h *handshake) connect(ctx context.Context) (net.Conn, error) {
 	}
 	dial := h.e.DialTCP
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		dial = h.e.dialDirect
 	}
 	conn, err := dial(ctx, "tcp", h.e.addr())
 	for try := 1; noFileFree(err) && backOff(ctx, try) == nil; try++ {
@@ -246,7 +246,11 @@ func (h *handshake) connectThrough(ctx context.Context) (net.Conn, error) {
 // shake runs the SSH handshake. It ends when the socket is closed.
 func (a *attempt) shake() clientConn {
 	config := &ssh.ClientConfig{User: a.e.User}
-	config.Ciphers = ciphers()
+	config.KeyExchanges, config.Ciphers, config.MACs = a.e.Algorithms.KeyExchanges, a.e.Algorithms.Ciphers, a.e.Algorithms.MACs
+	config.RekeyThreshold = a.e.RekeyBytes
+	if config.Ciphers == nil {
+		config.Ciphers = ciphers()
+	}
 	if err := a.hostKeys(config); err != nil {
 		a.hostKeyErr = err
 		return clientConn{err: err}
@@ -261,30 +265,6 @@ func (a *attempt) shake() clientConn {
 		a.d.state.accepted.note(a.e, a.login.offered)
 	}
 	return c
-}
-
-// ciphers puts AES before chacha20 where the processor has instructions for it: it takes a third of the time.
-func ciphers() []string {
-	all := ssh.SupportedAlgorithms().Ciphers
-	switch runtime.GOARCH {
-	case "amd64", "arm64", "ppc64le", "s390x":
-	default:
-		return all
-	}
-	slices.SortStableFunc(all, func(a, b string) int { return cipherRank(a) - cipherRank(b) })
-	return all
-}
-
-func cipherRank(name string) int {
-	switch {
-	case name == ssh.CipherAES128GCM:
-		return 0
-	case name == ssh.CipherAES256GCM:
-		return 1
-	case strings.HasSuffix(name, "-ctr"):
-		return 2
-	}
-	return 3
 }
 
 // attempt is one handshake on one socket. Its fields are written by the goroutine that runs shake.

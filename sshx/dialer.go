@@ -57,6 +57,7 @@ type state struct {
 	keys     keyring
 	accepted accepted
 	hosts    hostKeys
+	revoked  revocations
 	asking   chan struct{} // holds one token; whoever has it may call Prompt
 	warnedMu sync.Mutex
 	warned   map[string]bool
@@ -89,15 +90,18 @@ func (d *Dialer) DialEndpoint(ctx context.Context, e Endpoint) (*Conn, error) {
 }
 
 // warn tells text once in the life of the Dialer.
-func (d *Dialer) warn(text string) {
+func (d *Dialer) warn(text string) { d.warnOnce(text, text) }
+
+// warnOnce tells text if nothing was told about the same thing in the life of the Dialer.
+func (d *Dialer) warnOnce(about, text string) {
 	if d.Warn == nil {
 		return
 	}
 	s := d.init()
 	s.warnedMu.Lock()
 	defer s.warnedMu.Unlock()
-	if !s.warned[text] {
-		s.warned[text] = true
+	if !s.warned[about] {
+		s.warned[about] = true
 		d.Warn(text)
 	}
 }

@@ -30,23 +30,39 @@ type Endpoint struct {
 
 	Jumps []Endpoint // hosts to go through, in the order in which they are dialled; Jumps of these are not looked at
 
+	AddressFamily      string // "inet" for IPv4 only, "inet6" for IPv6 only, "" for both
+	BindAddress        string // an address of this machine to connect from, or a name of one; "" is the system's choice
+	BindInterface      string // a network interface of this machine whose address to connect from, without BindAddress
+	ConnectionAttempts int    // how often to try while connections are refused, once a second; 0 is 1
+	NoTCPKeepAlive     bool   // have the system not ask for signs of life; KeepAlive is about those of SSH
+
 	ConnectTimeout time.Duration // 0 is the Dialer's, then 10 s
 	KeepAlive      time.Duration // how often to ask a silent host for a sign of life; 0 is 15 s, below 0 never
 	KeepAliveMax   int           // unanswered questions until the connection is given up; 0 is 3
 
-	KnownHosts     []string      // known_hosts files; new keys are added to the first
-	StrictHostKey  StrictHostKey // about keys in none of KnownHosts
-	HostKeyAlias   string        // the name to look up in KnownHosts; "" is Host and Port
-	HashKnownHosts bool          // whether names are hashed in lines that are added
-	// HostKeyCallback decides about the host key in place of KnownHosts.
+	KnownHosts      []string      // known_hosts files; new keys are added to the first
+	StrictHostKey   StrictHostKey // about keys in none of KnownHosts
+	HostKeyAlias    string        // the name to look up in KnownHosts; "" is Host and Port
+	HashKnownHosts  bool          // whether names are hashed in lines that are added
+	RevokedHostKeys string        // a file of keys that are never accepted, see ssh_config(5); "" is none
+	RequiredRSASize int           // bits of the smallest RSA key that is accepted, of hosts and for logging in; 0 is 1024
+	// HostKeyCallback decides about the host key in place of all of these.
 	HostKeyCallback ssh.HostKeyCallback
-	// HostKeyAlgorithms are those accepted when HostKeyCallback is set; nil is all that x/crypto has by default.
+	// HostKeyAlgorithms are those accepted, in this order. nil is all that x/crypto has by default, those of which a key
+	// is known first.
 	HostKeyAlgorithms []string
+	// Algorithms are the others.
+	Algorithms Algorithms
+	RekeyBytes uint64 // new keys are exchanged after so many bytes; 0 is x/crypto's choice
 
 	Identities        []string // private key files, offered first
 	DefaultIdentities []string // private key files offered last, after the agent's
 	IdentitiesOnly    bool     // do not offer keys of the agent that are not among the identities
+	Certificates      []string // certificate files, offered before all keys; then none is looked for beside the identities
 	Agent             string   // the agent's socket; "" uses no agent
+	Methods           []string // ways to log in, the preferred one first: DefaultMethods, or some of them; nil is all
+	PasswordPrompts   int      // how often a password is asked for; 0 is 3, below 0 never
+	NoPrompt          bool     // ask for no password and no passphrase
 	// Auth gives the ways to log in, in place of the keys, the agent and Prompt. ctx is that of the handshake.
 	Auth func(ctx context.Context) ([]ssh.AuthMethod, error)
 
@@ -61,7 +77,13 @@ type Endpoint struct {
 
 	elder    <-chan struct{} // closed when the connection ends that this is a further one beside; nil for the first
 	explicit []string        // the Identities that the user named, not ssh_config: they must be readable
+
+	hostKeyBase []string  // HostKeyAlgorithms that are to be put in the order of known keys
+	unsupported []setting // what ssh_config has that is not supported, and that a login or a host key may depend on
 }
+
+// DefaultMethods are the ways to log in that there are.
+var DefaultMethods = []string{"publickey", "keyboard-interactive", "password"}
 
 func (e *Endpoint) port() int {
 	if e.Port == 0 {
@@ -106,15 +128,22 @@ func (e *Endpoint) key() string {
 		}
 		b.WriteString(k + "\x01")
 	}
-	fmt.Fprintf(&b, "%q %q %d %q %q %q %t %q", e.User, e.Host, e.port(), e.ShareName, e.Identities, e.DefaultIdentities,
-		e.IdentitiesOnly, e.Agent)
+	fmt.Fprintf(&b, "%q %q %d %q %s", e.User, e.Host, e.port(), e.ShareName, e.credentials())
 	fmt.Fprintf(&b, " %q %d %q %d %d %d", e.KnownHosts, e.StrictHostKey, e.HostKeyAlias, e.ConnectTimeout, e.KeepAlive, e.KeepAliveMax)
+	fmt.Fprintf(&b, " %q %q %q %t", e.AddressFamily, e.BindAddress, e.BindInterface, e.NoTCPKeepAlive)
+	fmt.Fprintf(&b, " %q %d %q %q %q %d", e.RevokedHostKeys, e.RequiredRSASize, e.HostKeyAlgorithms, e.hostKeyBase, e.Algorithms, e.RekeyBytes)
 	return b.String()
+}
+
+// credentials is the same for those who offer the same.
+func (e *Endpoint) credentials() string {
+	return fmt.Sprintf("%q %q %t %q %q %q %d %t", e.Identities, e.DefaultIdentities, e.IdentitiesOnly, e.Agent, e.Certificates, e.Methods,
+		e.PasswordPrompts, e.NoPrompt)
 }
 
 // login is the same for those who log in as the same user of the same server with the same keys.
 func (e *Endpoint) login() string {
-	return fmt.Sprintf("%s %q %q %q %t %q", e.path(), e.User, e.Identities, e.DefaultIdentities, e.IdentitiesOnly, e.Agent)
+	return fmt.Sprintf("%s %q %s", e.path(), e.User, e.credentials())
 }
 
 // path names the server as seen through its jumps: connections with the same path land on the same sshd.

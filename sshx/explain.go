@@ -100,8 +100,15 @@ func (h *handshake) jumpDied() error {
 
 // explainConnect is about the TCP connection.
 func (h *handshake) explainConnect(err error) error {
+	if b, ok := errors.AsType[*bindError](err); ok {
+		return explainBind(b)
+	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return h.explainName(dns)
+	}
+	if _, ok := errors.AsType[*net.AddrError](err); ok && h.e.AddressFamily != "" {
+		return &Error{Kind: KindUnreachable, Problem: "the host has no address of the family " + h.e.AddressFamily, Err: err,
+			Tip: "check AddressFamily in ssh_config; any allows both families"}
 	}
 	at := fmt.Sprintf("port %d", h.e.port())
 	switch {
@@ -195,10 +202,19 @@ func (a *attempt) explain(err error) error {
 		return &Error{Kind: KindDropped, Problem: "the server hung up: " + why, Err: err, Tip: droppedTip}
 	}
 	if common, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
-		return &Error{Kind: KindNoCommonCrypto, Problem: plain(common), Err: err,
-			Tip: "the server allows none of the algorithms that are held to be safe today; update it or its sshd_config"}
+		return a.explainNegotiation(common)
 	}
 	return a.explainSilence(err)
+}
+
+// explainNegotiation is about algorithms that are not the server's.
+func (a *attempt) explainNegotiation(err *ssh.AlgorithmNegotiationError) error {
+	e := &Error{Kind: KindNoCommonCrypto, Problem: plain(err), Err: err,
+		Tip: "the server allows none of the algorithms that are held to be safe today; update it or its sshd_config, or add what it has in ssh_config (KexAlgorithms +NAME)"}
+	if a.e.Algorithms.limited() || a.e.HostKeyAlgorithms != nil || a.e.hostKeyBase != nil {
+		e.Tip = "ssh_config limits the algorithms (Ciphers, MACs, KexAlgorithms, HostKeyAlgorithms); allow one that the server has"
+	}
+	return e
 }
 
 // explainSilence is about connections that ended without a word of SSH.

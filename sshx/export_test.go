@@ -68,3 +68,33 @@ func Came(d *Dialer) (sum int64) {
 
 // Typing says whether somebody writes to the process's standard input.
 func Typing(p *Process) bool { return len(p.typing) > 0 }
+
+// Treatments gives what becomes of each keyword of ssh_config.
+func Treatments() map[string]string {
+	words := map[treatment]string{used: "used", hinted: "hinted", refused: "refused", noted: "noted", harmless: "no effect"}
+	list := map[string]string{}
+	for name, k := range keywords {
+		list[name] = words[k.treatment]
+	}
+	return list
+}
+
+// CanonicalKeyword gives the name under which a keyword is looked up.
+func CanonicalKeyword(name string) string { return canonicalKeyword(name) }
+
+// Assemble makes a list of algorithms.
+func Assemble(preset, all []string, value string) (list, missing []string) {
+	return choices{preset, all}.assemble(value)
+}
+
+// AlgorithmChoices gives what is used by default, and all that there is.
+func AlgorithmChoices(keyword string) (preset, all []string) {
+	c := algorithmChoices()[keyword]
+	return c.preset, c.all
+}
+
+// HostKeyBase gives the host key algorithms that are put in the order of known keys.
+func HostKeyBase(e Endpoint) []string { return e.hostKeyBase }
+
+// Revoked reports what a file of RevokedHostKeys says about a key.
+func Revoked(file string, key ssh.PublicKey) error { return new(revocations).check(file, key) }

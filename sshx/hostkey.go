@@ -2,6 +2,7 @@ package sshx
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,10 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 	switch {
 	case a.d.InsecureIgnoreHostKey:
 		config.HostKeyCallback = ssh.InsecureIgnoreHostKey()
-		config.HostKeyAlgorithms = slices.DeleteFunc(slices.Clone(hostKeyAlgorithms()), isCertAlgorithm)
+		config.HostKeyAlgorithms = slices.DeleteFunc(slices.Clone(a.e.hostKeyChoice()), isCertAlgorithm)
+		if a.e.HostKeyAlgorithms != nil {
+			config.HostKeyAlgorithms = a.e.HostKeyAlgorithms
+		}
 		return nil
 	case a.e.HostKeyCallback != nil:
 		config.HostKeyAlgorithms = a.e.HostKeyAlgorithms
@@ -44,7 +48,7 @@ func (a *attempt) hostKeys(config *ssh.ClientConfig) error {
 		return err
 	}
 	known := db.host(a.e)
-	config.HostKeyAlgorithms = algorithms(known)
+	config.HostKeyAlgorithms = a.e.algorithms(known)
 	config.HostKeyCallback = func(_ string, _ net.Addr, key ssh.PublicKey) error {
 		a.hostKeyErr = a.d.checkHostKey(a.e, db, known, key)
 		return a.hostKeyErr
@@ -90,8 +94,8 @@ func (e *Endpoint) knownName() string { return e.knownNames()[0] }
 
 // checkHostKey decides about a key. A certificate that is no good here leaves the key in it, as in ssh.
 func (d *Dialer) checkHostKey(e *Endpoint, db *knownDB, known knownHost, key ssh.PublicKey) error {
-	if line := db.revokes(key); line != nil {
-		return revokedError(key, line.place())
+	if err := d.checkRevoked(e, db, key); err != nil {
+		return err
 	}
 	var certErr error
 	if cert, ok := key.(*ssh.Certificate); ok && known.signs(cert) {
@@ -107,10 +111,41 @@ func (d *Dialer) checkHostKey(e *Endpoint, db *knownDB, known knownHost, key ssh
 		return certErr
 	case len(others) > 0:
 		return changedError(e, key, others)
-	case e.StrictHostKey == StrictYes:
+	}
+	if command, ok := e.has("knownhostscommand"); ok { // also where new keys are taken: it may know another one
+		return commandError(command, key)
+	}
+	if e.StrictHostKey == StrictYes {
 		return unknownError(e, key)
 	}
 	return d.state.hosts.add(d, e, key)
+}
+
+// checkRevoked refuses keys that are not to be accepted whatever known_hosts says otherwise.
+func (d *Dialer) checkRevoked(e *Endpoint, db *knownDB, key ssh.PublicKey) error {
+	if line := db.revokes(key); line != nil {
+		return revokedError(key, line.place())
+	}
+	if e.RevokedHostKeys != "" {
+		if err := d.state.revoked.check(e.RevokedHostKeys, key); err != nil {
+			return err
+		}
+	}
+	if bits := rsaBits(key); bits > 0 && bits < e.RequiredRSASize {
+		return &Error{Kind: KindNoCommonCrypto, Problem: fmt.Sprintf("the host key is an RSA key of %d bits, and RequiredRSASize wants %d", bits, e.RequiredRSASize),
+			Tip: "give the host a longer key, or lower RequiredRSASize in ssh_config"}
+	}
+	return nil
+}
+
+// rsaBits is the length of an RSA key; 0 for others.
+func rsaBits(key ssh.PublicKey) int {
+	if c, ok := plainKey(key).(ssh.CryptoPublicKey); ok {
+		if k, ok := c.CryptoPublicKey().(*rsa.PublicKey); ok {
+			return k.N.BitLen()
+		}
+	}
+	return 0
 }
 
 // checkHostCert checks a certificate whose authority is known.
@@ -125,6 +160,9 @@ func (e *Endpoint) checkHostCert(cert *ssh.Certificate) error {
 	if err := new(ssh.CertChecker).CheckCert(name, cert); err != nil {
 		return certError(cert, err)
 	}
+	if list := e.Algorithms.CASignatures; list != nil && !slices.Contains(list, cert.Signature.Format) {
+		return certError(cert, fmt.Errorf("its signature is %s, which CASignatureAlgorithms leaves out", oneLine(cert.Signature.Format)))
+	}
 	return nil
 }
 
@@ -132,14 +170,17 @@ func (e *Endpoint) checkHostCert(cert *ssh.Certificate) error {
 // stay, so that a server that has changed its key is told from one that has nothing in common with us. Certificates are
 // asked for only when an authority is known. Then they are of every kind: an authority's own kind says nothing about the
 // keys it signs.
-func algorithms(known knownHost) []string {
-	all := hostKeyAlgorithms()
+func (e *Endpoint) algorithms(known knownHost) []string {
+	if e.HostKeyAlgorithms != nil {
+		return e.HostKeyAlgorithms
+	}
+	all := e.hostKeyChoice()
 	var list []string
 	if len(known.keys(markAuthority)) > 0 {
 		list = slices.DeleteFunc(slices.Clone(all), isPlainAlgorithm)
 	}
 	add := func(algo string) {
-		if !slices.Contains(list, algo) {
+		if !slices.Contains(list, algo) && (e.hostKeyBase == nil || slices.Contains(all, algo)) {
 			list = append(list, algo)
 		}
 	}
@@ -159,6 +200,14 @@ func algorithms(known knownHost) []string {
 		}
 	}
 	return list
+}
+
+// hostKeyChoice are those that may be put in another order.
+func (e *Endpoint) hostKeyChoice() []string {
+	if e.hostKeyBase != nil {
+		return e.hostKeyBase
+	}
+	return hostKeyAlgorithms()
 }
 
 // hostKeyAlgorithms are all, in ssh's order. The list is not to be changed.
@@ -204,6 +253,15 @@ func unknownError(e *Endpoint, key ssh.PublicKey) error {
 		Tip: "compare the fingerprint with the host's own, then connect once with ssh or add this line to " + file +
 			" (-k, --skip-host-validation goes without):\n" + e.knownName() + " " + keyText(key),
 		Err: &knownhosts.KeyError{}}
+}
+
+// commandError is about a key that only a command could know.
+func commandError(command setting, key ssh.PublicKey) error {
+	e := command.error(fmt.Sprintf("unknown host key: %s %s, and KnownHostsCommand is not supported, for it runs a program", keyName(key),
+		ssh.FingerprintSHA256(plainKey(key)))).(*Error)
+	e.Kind = KindUnknownHostKey
+	e.Tip = "add what the command prints to known_hosts (-k, --skip-host-validation goes without)"
+	return e
 }
 
 func changedError(e *Endpoint, key ssh.PublicKey, others []*knownLine) error {

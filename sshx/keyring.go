@@ -52,7 +52,9 @@ type keyFile struct {
 	pub       ssh.PublicKey    // nil when it cannot be known without the passphrase
 	cert      *ssh.Certificate // of path-cert.pub; nil without
 	err       error            // why the file is of no use
+	missing   error            // why it cannot be read
 	encrypted bool
+	onToken   bool // only the agent can sign with it
 
 	asking chan struct{} // holds one token; who has it may read and write what follows
 	signer ssh.Signer
@@ -61,6 +63,7 @@ type keyFile struct {
 
 func (f *keyFile) read() {
 	if f.pem, f.err = readKeyFile(f.path); f.err != nil {
+		f.missing = f.err
 		if pub := readPublic(f.path + ".pub"); pub != nil && errors.Is(f.err, fs.ErrNotExist) {
 			f.pub = pub // the agent may have it
 		}
@@ -82,6 +85,7 @@ func (f *keyFile) read() {
 	if f.pub == nil {
 		f.pub = readPublic(f.path + ".pub")
 	}
+	f.onToken = f.err != nil && f.pub != nil && strings.HasPrefix(f.pub.Type(), "sk-")
 	f.readCert()
 }
 
@@ -124,8 +128,8 @@ func sameKey(a, b ssh.PublicKey) bool { return string(a.Marshal()) == string(b.M
 // errNoPrompt is the failure to ask when there is nobody to ask.
 var errNoPrompt = errors.New("there is no terminal to ask for its passphrase")
 
-// unlock gives the signer, asking for the passphrase if need be.
-func (f *keyFile) unlock(ctx context.Context, d *Dialer) (ssh.Signer, error) {
+// unlock gives the signer, asking for the passphrase if need be and asks is set.
+func (f *keyFile) unlock(ctx context.Context, d *Dialer, asks bool) (ssh.Signer, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -140,7 +144,7 @@ func (f *keyFile) unlock(ctx context.Context, d *Dialer) (ssh.Signer, error) {
 	if f.signer != nil || f.failed != nil {
 		return f.signer, f.failed
 	}
-	if d.Prompt == nil {
+	if d.Prompt == nil || !asks {
 		return nil, errNoPrompt
 	}
 	for range passphraseTries {

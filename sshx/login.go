@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -27,12 +28,14 @@ type login struct {
 	offered ssh.PublicKey // last
 	several bool          // there were others
 	loaded  bool
-	asked   int
-	posed   int // questions that the server has asked
+	asked   map[string]int // how often, by method
+	posed   int            // questions that the server has asked
 	agent   *agentConn
 	allowed []string // what the server said it takes
+	passed  []string // what it has taken, where it wants several
 	tried   []string // for the error text
 	locked  []string // keys that nobody could give the passphrase of
+	certs   []string // what is wrong with certificates, for the hint
 	err     error    // why there is no going on
 }
 
@@ -46,19 +49,37 @@ func (l *login) next(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if l.err != nil {
 		return nil, l.err // x/crypto goes on to the next method
 	}
-	l.allowed = c.AllowedMethods
+	l.allowed, l.passed = c.AllowedMethods, c.PartialSuccessMethods
 	if l.e.Auth != nil {
 		return l.nextGiven(first)
 	}
-	if slices.Contains(c.AllowedMethods, "publickey") {
-		if m := l.nextKey(); m != nil {
-			return m, nil
+	for _, method := range l.e.methods() {
+		if slices.Contains(c.AllowedMethods, method) {
+			if m := l.nextOf(method); m != nil {
+				return m, nil
+			}
 		}
 	}
-	if m := l.nextPassword(c.AllowedMethods); m != nil {
-		return m, nil
-	}
 	return nil, l.fail(l.refused(""))
+}
+
+// methods are the ways to log in, in their order.
+func (e *Endpoint) methods() []string {
+	if e.Methods == nil {
+		return DefaultMethods
+	}
+	return e.Methods
+}
+
+// nextOf gives the next thing to try of one way to log in; nil when there is none left.
+func (l *login) nextOf(method string) ssh.AuthMethod {
+	switch method {
+	case "publickey":
+		return l.nextKey()
+	case "keyboard-interactive", "password":
+		return l.nextPassword(method)
+	}
+	return nil
 }
 
 func (l *login) fail(err error) error {
@@ -96,10 +117,13 @@ func (l *login) nextKey() ssh.AuthMethod {
 	for len(l.keys) > 0 {
 		c := l.keys[0]
 		l.keys = l.keys[1:]
-		if c.pub == nil && !l.reveal(c) {
+		if c.pub == nil && !l.reveal(c) || !l.mayOffer(c) {
 			continue
 		}
 		l.tried, l.offered = append(l.tried, c.name), c.pub
+		if cert, ok := c.pub.(*ssh.Certificate); ok {
+			l.certs = append(l.certs, l.aboutCert(c.name, cert))
+		}
 		return ssh.PublicKeys(offer{l, c})
 	}
 	return nil
@@ -107,13 +131,27 @@ func (l *login) nextKey() ssh.AuthMethod {
 
 // reveal asks for the passphrase of a key of which not even the public part is known.
 func (l *login) reveal(c *candidate) bool {
-	signer, err := c.file.unlock(l.ctx, l.d)
+	signer, err := c.file.unlock(l.ctx, l.d, !l.e.NoPrompt)
 	if err != nil {
 		l.note(c, err)
 		return false
 	}
 	c.pub = signer.PublicKey()
 	return true
+}
+
+// mayOffer reports whether ssh_config lets a key be offered, and notes why not.
+func (l *login) mayOffer(c *candidate) bool {
+	bits := rsaBits(c.pub)
+	switch {
+	case bits > 0 && bits < l.e.RequiredRSASize:
+		l.tried = append(l.tried, fmt.Sprintf("%s (has %d bits, RequiredRSASize wants %d)", c.name, bits, l.e.RequiredRSASize))
+	case len(l.e.Algorithms.signatures(c.pub)) == 0:
+		l.tried = append(l.tried, c.name+" (left out by PubkeyAcceptedAlgorithms)")
+	default:
+		return true
+	}
+	return false
 }
 
 // note keeps why a key could not be used.
@@ -136,17 +174,7 @@ func (o offer) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
 	return o.SignWithAlgorithm(rand, data, "")
 }
 
-// Algorithms leaves out SHA-1, which servers have refused since OpenSSH 8.8.
-func (o offer) Algorithms() []string {
-	algo := o.c.pub.Type()
-	if cert, ok := o.c.pub.(*ssh.Certificate); ok {
-		algo = cert.Key.Type()
-	}
-	if algo == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
-	}
-	return []string{algo}
-}
+func (o offer) Algorithms() []string { return o.l.e.Algorithms.signatures(o.c.pub) }
 
 func (o offer) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
 	signer, err := o.signer()
@@ -165,35 +193,43 @@ func (o offer) signer() (ssh.Signer, error) {
 	if o.c.signer != nil {
 		return o.c.signer, nil
 	}
-	return o.c.file.unlock(o.l.ctx, o.l.d)
+	return o.c.file.unlock(o.l.ctx, o.l.d, !o.l.e.NoPrompt)
 }
 
 // nextPassword gives a way to ask the user; nil when there is none, or when it was tried often enough.
-func (l *login) nextPassword(allowed []string) ssh.AuthMethod {
-	if l.d.Prompt == nil || l.asked == passwordTries {
+func (l *login) nextPassword(method string) ssh.AuthMethod {
+	tries := l.e.PasswordPrompts
+	if tries == 0 {
+		tries = passwordTries
+	}
+	if !l.prompts() || l.asked[method] >= tries {
 		return nil
 	}
+	if method == "keyboard-interactive" && l.asked[method] > 0 && l.posed == 0 {
+		return nil // the server has nothing to ask
+	}
+	if l.asked == nil {
+		l.asked = map[string]int{}
+	}
+	l.asked[method]++
 	l.offered = nil
+	l.tried = append(l.tried, method)
 	who := fmt.Sprintf("%s@%s", oneLine(l.e.User), oneLine(l.e.name()))
 	if _, host, ok := strings.Cut(l.e.name(), "@"); ok {
 		who = fmt.Sprintf("%s@%s", oneLine(l.e.User), oneLine(host))
 	}
-	switch {
-	case slices.Contains(allowed, "keyboard-interactive"):
-		l.asked++
-		l.tried = append(l.tried, "keyboard-interactive")
-		return ssh.KeyboardInteractive(func(name, instruction string, questions []string, echos []bool) ([]string, error) {
-			return l.answer(who, questions, echos)
-		})
-	case slices.Contains(allowed, "password"):
-		l.asked++
-		l.tried = append(l.tried, "password")
+	if method == "password" {
 		return ssh.PasswordCallback(func() (string, error) {
 			return l.askUser(Prompt{Text: who + "'s password: "})
 		})
 	}
-	return nil
+	return ssh.KeyboardInteractive(func(name, instruction string, questions []string, echos []bool) ([]string, error) {
+		return l.answer(who, questions, echos)
+	})
 }
+
+// prompts reports whether the user may be asked.
+func (l *login) prompts() bool { return l.d.Prompt != nil && !l.e.NoPrompt }
 
 // answer puts the server's questions to the user.
 func (l *login) answer(who string, questions []string, echos []bool) ([]string, error) {
@@ -216,7 +252,7 @@ func (l *login) answer(who string, questions []string, echos []bool) ([]string, 
 func (l *login) askUser(p Prompt) (string, error) {
 	answer, err := l.d.ask(l.ctx, p)
 	if err != nil {
-		l.asked = passwordTries
+		l.asked["password"], l.asked["keyboard-interactive"] = math.MaxInt, math.MaxInt
 	}
 	return answer, err
 }
@@ -253,16 +289,4 @@ func (l *login) triedText() string {
 		return strings.Join(l.tried[:most], ", ") + fmt.Sprintf(" and %d more", len(l.tried)-most)
 	}
 	return strings.Join(l.tried, ", ")
-}
-
-func (l *login) tip(why string) string {
-	switch {
-	case l.e.Auth != nil:
-		return "check the credentials"
-	case strings.Contains(strings.ToLower(why), "too many"):
-		return "name the right key with --identity and set IdentitiesOnly yes in ssh_config, so that fewer keys are offered"
-	case l.d.Prompt == nil && (slices.Contains(l.allowed, "password") || slices.Contains(l.allowed, "keyboard-interactive")):
-		return "check the user (-l, --login) and the key (--identity, ssh-add); the server takes passwords too, which are asked for on a terminal only"
-	}
-	return "check the user (-l, --login) and the key (--identity, or ssh-add); the public key must be in the host's authorized_keys"
 }

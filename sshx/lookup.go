@@ -12,20 +12,32 @@ import (
 
 // lookup is one walk through ssh_config for one host.
 type lookup struct {
-	host  string // as the user wrote it
-	login string // the user given outside of ssh_config; "" if none
-	found map[string][]setting
-	count int
+	host     string // what Host lines are about: as the user wrote it; in the final pass, what HostName made of it
+	original string // as the user wrote it
+	login    string // the user given outside of ssh_config; "" if none
+	found    map[string][]setting
+	count    int
+
+	wantsFinal bool // a Match line asks for a final pass
+	final      bool // this is it
 }
 
 // lookup gives all lines that apply to host, by keyword in lower case, in their order: the first one counts, save for
 // keywords that may be given several times.
 func (c *config) lookup(host, login string) map[string][]setting {
-	l := &lookup{host: host, login: login, found: map[string][]setting{}}
+	l := &lookup{host: host, original: host, login: login, found: map[string][]setting{}}
+	l.files(c)
+	if l.wantsFinal {
+		l.host, l.final = l.hostname(), true
+		l.files(c)
+	}
+	return l.found
+}
+
+func (l *lookup) files(c *config) {
 	for _, f := range c.files {
 		l.file(f)
 	}
-	return l.found
 }
 
 func (l *lookup) file(f *configFile) {
@@ -56,10 +68,13 @@ func (l *lookup) applies(f *configFile, block *ssh_config.Host) bool {
 }
 
 func (l *lookup) line(f *configFile, kv *ssh_config.KV) {
-	key := strings.ToLower(kv.Key)
+	key := canonicalKeyword(kv.Key)
+	if l.final && key == "hostname" {
+		return // the name has been settled by then
+	}
 	if key != includeWord {
 		l.count++
-		l.found[key] = append(l.found[key], setting{key: key, value: rawValue(kv), file: f.name, line: kv.Pos().Line, order: l.count})
+		l.found[key] = append(l.found[key], setting{written: kv.Key, value: rawValue(kv), file: f.name, line: kv.Pos().Line, order: l.count})
 		return
 	}
 	if n, err := strconv.Atoi(kv.Value); err == nil && n < len(f.includes) {
@@ -78,24 +93,31 @@ func rawValue(kv *ssh_config.KV) string {
 
 // hostname is the host's real name as far as the walk has come.
 func (l *lookup) hostname() string {
-	if s := l.found["hostname"]; len(s) > 0 {
-		if words, err := splitWords(s[0].value); err == nil && len(words) > 0 {
-			return strings.ReplaceAll(words[0], "%h", l.host)
-		}
+	name, err := expandTokens(l.word("hostname"), map[byte]string{'h': l.original})
+	if err != nil || name == "" {
+		return l.original
 	}
-	return l.host
+	return name
 }
 
 func (l *lookup) user() string {
 	if l.login != "" {
 		return l.login
 	}
-	if s := l.found["user"]; len(s) > 0 {
+	if name := l.word("user"); name != "" {
+		return name
+	}
+	return localUser()
+}
+
+// word is the first word of the first line with that keyword, as far as the walk has come.
+func (l *lookup) word(key string) string {
+	if s := l.found[key]; len(s) > 0 {
 		if words, err := splitWords(s[0].value); err == nil && len(words) > 0 {
 			return words[0]
 		}
 	}
-	return localUser()
+	return ""
 }
 
 func localUser() string {
@@ -120,8 +142,7 @@ type unsupportedMatch string
 
 func (u unsupportedMatch) Error() string { return "Match " + string(u) }
 
-// parseMatch reads the words behind Match. exec is left out on purpose (it runs what the file says), canonical and final
-// because the file is read once only.
+// parseMatch reads the words behind Match. exec is left out on purpose: it runs what the file says.
 func parseMatch(words []string) (match, error) {
 	var m match
 	for len(words) > 0 {
@@ -131,8 +152,8 @@ func parseMatch(words []string) (match, error) {
 		what, value, joined := strings.Cut(c.what, "=")
 		c.what = what
 		switch c.what {
-		case "all":
-		case "host", "originalhost", "user", "localuser":
+		case "all", "canonical", "final":
+		case "host", "originalhost", "user", "localuser", "tagged", "sessiontype":
 			if !joined {
 				if len(words) == 0 {
 					return nil, fmt.Errorf("no value for %s of Match", c.what)
@@ -140,7 +161,7 @@ func parseMatch(words []string) (match, error) {
 				value, words = words[0], words[1:]
 			}
 			c.pattern = value
-		case "exec", "canonical", "final", "localnetwork", "tagged", "version", "sessiontype", "command":
+		case "exec", "localnetwork", "version", "command":
 			return nil, unsupportedMatch(c.what)
 		default:
 			return nil, fmt.Errorf("unknown criterion %q of Match", c.what)
@@ -154,12 +175,11 @@ func parseMatch(words []string) (match, error) {
 }
 
 func (m match) applies(l *lookup) bool {
+	all := len(m) > 0
 	for _, c := range m {
-		if c.holds(l) == c.not {
-			return false
-		}
+		all = c.holds(l) != c.not && all // each is looked at: one may ask for a final pass
 	}
-	return len(m) > 0
+	return all
 }
 
 func (c criterion) holds(l *lookup) bool {
@@ -168,7 +188,16 @@ func (c criterion) holds(l *lookup) bool {
 	case "host":
 		return matchList(l.hostname(), patterns)
 	case "originalhost":
-		return matchList(l.host, patterns)
+		return matchList(l.original, patterns)
+	case "final":
+		l.wantsFinal = true
+		return l.final
+	case "canonical": // also so in ssh when names are not made canonical
+		return l.final
+	case "tagged":
+		return matchList(l.word("tag"), patterns)
+	case "sessiontype":
+		return matchList("exec", patterns)
 	case "user":
 		return matchList(l.user(), patterns)
 	case "localuser":

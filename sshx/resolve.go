@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,13 @@ import (
 
 // maxHops bounds a chain of jump hosts.
 const maxHops = 16
+
+// ReadConfig reads the files of ssh_config, unless they have been read. Its error is about the files as a whole, and about
+// all targets: one about a single target comes from Resolve.
+func (d *Dialer) ReadConfig() error {
+	_, err := d.init().config.get(d)
+	return err
+}
 
 // Resolve says what a target means: ssh_config, the fields of d and the defaults applied, in the order of ssh(1).
 func (d *Dialer) Resolve(target string) (Endpoint, error) {
@@ -36,6 +44,8 @@ type resolver struct {
 // host is what ssh_config says of one host.
 type host struct {
 	Target
+	d     *Dialer
+	jump  string // a ProxyJump value that goes before that of ssh_config, or ""
 	found map[string][]setting
 	e     Endpoint
 }
@@ -46,9 +56,10 @@ func (r *resolver) endpoint(t Target, name string, top bool, jump string) (Endpo
 	if login == "" && top {
 		login = r.d.Login
 	}
-	h := &host{Target: t, found: r.config.lookup(t.Host, login)}
+	h := &host{Target: t, d: r.d, jump: jump, found: r.config.lookup(t.Host, login)}
 	h.e = Endpoint{Target: name, User: login}
-	for _, step := range []func() error{h.address, h.times, h.knownHosts, h.identities} {
+	r.d.notes(h)
+	for _, step := range []func() error{h.refuse, h.address, h.reach, h.times, h.knownHosts, h.hostKeys, h.identities, h.methods, h.ciphers} {
 		if err := step(); err != nil {
 			return Endpoint{}, err
 		}
@@ -189,11 +200,19 @@ func parseTime(s string) (time.Duration, bool) {
 }
 
 func (h *host) knownHosts() error {
-	files, err := h.files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+	_, words, err := h.first("hostkeyalias")
 	if err != nil {
 		return err
 	}
-	global, err := h.files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
+	if words != nil {
+		h.e.HostKeyAlias = words[0] // first: file names may have it in them
+	}
+	files, err := h.files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2", h.expand)
+	if err != nil {
+		return err
+	}
+	homeOnly := func(s string) (string, error) { return expandHome(s), nil } // as in ssh: all see the same file
+	global, err := h.files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2", homeOnly)
 	if err != nil {
 		return err
 	}
@@ -214,13 +233,12 @@ func (h *host) knownHosts() error {
 		return err
 	}
 	h.e.HashKnownHosts = words != nil && isYes(words[0])
-	if _, words, err = h.first("hostkeyalias"); err == nil && words != nil {
-		h.e.HostKeyAlias = words[0]
-	}
-	return err
+	return nil
 }
 
 func isYes(s string) bool { return strings.EqualFold(s, "yes") || strings.EqualFold(s, "true") }
+
+func isNo(s string) bool { return strings.EqualFold(s, "no") || strings.EqualFold(s, "false") }
 
 func parseStrict(s string) (StrictHostKey, error) {
 	switch strings.ToLower(s) {
@@ -235,7 +253,7 @@ func parseStrict(s string) (StrictHostKey, error) {
 }
 
 // files gives the file names of the first line with that keyword, else those of preset.
-func (h *host) files(key, preset string) ([]string, error) {
+func (h *host) files(key, preset string, expand func(string) (string, error)) ([]string, error) {
 	line, words, err := h.first(key)
 	if err != nil {
 		return nil, err
@@ -246,70 +264,53 @@ func (h *host) files(key, preset string) ([]string, error) {
 	if len(words) == 1 && strings.EqualFold(words[0], "none") {
 		return nil, nil
 	}
-	return h.expandFiles(line, words)
-}
-
-func (h *host) expandFiles(line setting, words []string) ([]string, error) {
 	names := make([]string, len(words))
 	for i, w := range words {
-		name, err := h.expand(w)
-		if err != nil {
+		if names[i], err = expand(w); err != nil {
 			return nil, line.error(err.Error())
 		}
-		names[i] = name
 	}
 	return names, nil
 }
 
-// expand expands ~, ${NAME} and the tokens of ssh_config(5) in a file name.
-func (h *host) expand(s string) (string, error) {
-	s, err := expandEnv(s)
-	if err != nil {
-		return "", err
-	}
-	s = expandHome(s)
-	if !strings.Contains(s, "%") {
-		return s, nil // most have none, and there may be a thousand hosts
-	}
-	local, _ := os.Hostname()
-	short, _, _ := strings.Cut(local, ".")
-	alias := h.e.HostKeyAlias
-	if alias == "" {
-		alias = h.Host
-	}
-	return expandTokens(s, map[byte]string{
-		'd': homeDir(), 'h': h.e.Host, 'i': strconv.Itoa(os.Getuid()), 'k': alias, 'L': short, 'l': local,
-		'n': h.Host, 'p': strconv.Itoa(h.e.Port), 'r': h.e.User, 'u': localUser(),
-	})
-}
-
 // identities are those of ssh_config, all lines of them, else the defaults of ssh(1).
-func (h *host) identities() error {
-	for _, line := range h.found["identityfile"] {
-		words, err := splitWords(line.value)
-		if err != nil || len(words) != 1 {
-			return line.error("IdentityFile wants one file name")
-		}
-		if strings.EqualFold(words[0], "none") {
-			continue
-		}
-		names, err := h.expandFiles(line, words)
-		if err != nil {
-			return err
-		}
-		h.e.Identities = append(h.e.Identities, names...)
+func (h *host) identities() (err error) {
+	if h.e.Identities, err = h.allFiles("identityfile"); err != nil {
+		return err
+	}
+	if h.e.Certificates, err = h.allFiles("certificatefile"); err != nil {
+		return err
 	}
 	if len(h.found["identityfile"]) == 0 {
 		for _, name := range []string{"id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"} {
 			h.e.DefaultIdentities = append(h.e.DefaultIdentities, filepath.Join(userSSHDir(), name))
 		}
 	}
-	_, words, err := h.first("identitiesonly")
-	if err != nil {
+	if h.e.IdentitiesOnly, err = h.flag("identitiesonly", false); err != nil {
 		return err
 	}
-	h.e.IdentitiesOnly = words != nil && isYes(words[0])
 	return h.agent()
+}
+
+// allFiles gives the file names of all lines with that keyword, each once.
+func (h *host) allFiles(key string) (names []string, err error) {
+	for _, line := range h.found[key] {
+		words, err := splitWords(line.value)
+		if err != nil || len(words) != 1 {
+			return nil, line.error(line.written + " wants one file name")
+		}
+		if strings.EqualFold(words[0], "none") {
+			continue
+		}
+		name, err := h.expand(words[0])
+		if err != nil {
+			return nil, line.error(err.Error())
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 func (h *host) agent() error {
@@ -330,54 +331,4 @@ func (h *host) agent() error {
 		}
 	}
 	return nil
-}
-
-// expandHome expands a leading ~ of the own user.
-func expandHome(s string) string {
-	if s == "~" || strings.HasPrefix(s, "~/") {
-		return homeDir() + s[1:]
-	}
-	return s
-}
-
-func expandEnv(s string) (string, error) {
-	for {
-		i := strings.Index(s, "${")
-		if i < 0 {
-			return s, nil
-		}
-		n := strings.IndexByte(s[i:], '}')
-		if n < 0 {
-			return "", fmt.Errorf("%q lacks a closing brace", s)
-		}
-		value, ok := os.LookupEnv(s[i+2 : i+n])
-		if !ok || strings.Contains(value, "${") {
-			return "", fmt.Errorf("%s is not set in the environment", s[i:i+n+1])
-		}
-		s = s[:i] + value + s[i+n+1:]
-	}
-}
-
-// expandTokens replaces %x by tokens['x'] and %% by %.
-func expandTokens(s string, tokens map[byte]string) (string, error) {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			b.WriteByte(s[i])
-			continue
-		}
-		i++
-		if i == len(s) {
-			return "", fmt.Errorf("%q ends in a %%", s)
-		}
-		value, ok := tokens[s[i]]
-		if s[i] == '%' {
-			value, ok = "%", true
-		}
-		if !ok {
-			return "", fmt.Errorf("%%%c is not known here", s[i])
-		}
-		b.WriteString(value)
-	}
-	return b.String(), nil
 }

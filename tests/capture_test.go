@@ -276,8 +276,13 @@ func TestSomeFail(t *testing.T) {
 	closed := b.Add("closed", bed.Options{})
 	closed.Kill("sshd", syscall.SIGKILL)
 	hello := b.Add("hello", bed.Options{Config: "ForceCommand echo hello"})
+	config, err := os.ReadFile(b.SSHConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.WriteFile("client/.ssh/config", 0o600, "Host senseless\n  ProxyCommand nc %h %p\n"+string(config))
 	file := output(t, "a.pcapng")
-	c := start(t, b, "web1", "closed", "web2", "bare", "db1", "hello", "-o", file, "-f", flowFilter, "-s", snaplen).ready()
+	c := start(t, b, "web1", "closed", "web2", "bare", "db1", "hello", "senseless", "-o", file, "-f", flowFilter, "-s", snaplen).ready()
 	if !strings.Contains(c.stderr.String(), "Capturing on 3 ") {
 		t.Errorf("not the ready line: %s", c.stderr.String())
 	}
@@ -288,8 +293,9 @@ func TestSomeFail(t *testing.T) {
 	c.complaint("closed", "refused")
 	c.complaint("bare", "no capture program")
 	c.complaint("hello", "hello")
+	c.complaint("senseless", "ProxyCommand is not supported")
 	exactly(t, file, sightsOf(flows, "any")...)
-	want := "web1=ok closed=failed web2=ok bare=failed db1=ok hello=failed"
+	want := "web1=ok closed=failed web2=ok bare=failed db1=ok hello=failed senseless=failed"
 	if got := c.check(file).states(); got != want {
 		t.Errorf("states %s, want %s", got, want)
 	}

@@ -80,10 +80,17 @@ func hostKey(end sshx.Endpoint) string {
 
 // hosts makes instances of targets that are SSH hosts.
 func hosts(c *cli.Context, d *sshx.Dialer, targets []string) ([]capture.Instance, error) {
+	if err := d.ReadConfig(); err != nil {
+		return nil, err
+	}
 	var instances []capture.Instance
 	same := make(map[string]string) // by the host that a target resolves to
 	for _, target := range targets {
 		end, err := d.Resolve(target)
+		if sshx.KindOf(err) == sshx.KindConfig {
+			instances = append(instances, senseless(c, target, err))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", target, err)
 		}
@@ -101,4 +108,14 @@ func hosts(c *cli.Context, d *sshx.Dialer, targets []string) ([]capture.Instance
 		})
 	}
 	return instances, nil
+}
+
+// senseless is a target of which ssh_config makes no sense. It fails like one that does not answer, and alone.
+func senseless(c *cli.Context, target string, err error) capture.Instance {
+	return capture.Instance{
+		Name:       strings.TrimPrefix(target, "ssh://"),
+		Target:     target,
+		Interfaces: unique(c.StringSlice("interface")),
+		Dial:       func(context.Context) (*sshx.Conn, error) { return nil, err },
+	}
 }
