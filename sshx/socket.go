@@ -22,6 +22,7 @@ type socket struct {
 	received atomic.Int64         // bytes
 	greeted  atomic.Bool          // the server has introduced itself, or said too much
 	unread   unread
+	tracer   Tracer
 	mu       sync.Mutex
 	greeting []byte        // up to its introduction, at most maxGreeting
 	ioErr    error         // the first one
@@ -37,6 +38,7 @@ func (s *socket) Read(b []byte) (int, error) {
 	if n > 0 {
 		s.unread.came(n)
 		s.received.Add(int64(n))
+		s.tracer.see(b[:n])
 		if !s.greeted.Load() {
 			s.greet(b[:n])
 		}
