@@ -7,6 +7,7 @@
 package remote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -54,6 +55,8 @@ type Command struct {
 	BufferKiB     int    // the kernel's buffer; 0 means what fits the snaplen, and 128 MiB at most. cf-pcap ignores it
 	NoSelfFilter  bool   // also capture the SSH connection that carries the capture
 	SelfFilter    string // expression for the connection to leave out, for containers of Cloud Foundry's; "" means what the instance knows of it
+	Beside        string // expression for what else carries the capture, beside the connection that the instance knows; not looked at with SelfFilter
+	Siblings      bool   // leave out all connections from our address to the SSH server: there may be several
 	ServerPort    int    // TCP port to leave out where the instance does not know its connection; 0 means 22
 	Sudo          bool   // run the helper with sudo -n, unless the login user is root already; never cf-pcap, containers have no sudo
 
@@ -67,7 +70,7 @@ type Command struct {
 // works on any command; one that fails Check does not mean what it says.
 func (c Command) Check() error {
 	for _, t := range []struct{ what, text string }{
-		{"helper", c.Helper}, {"interface", c.Interface}, {"filter", c.Filter}, {"filter of what to leave out", c.SelfFilter},
+		{"helper", c.Helper}, {"interface", c.Interface}, {"filter", c.Filter}, {"filter of what to leave out", c.SelfFilter + c.Beside},
 	} {
 		if strings.IndexByte(t.text, 0) >= 0 {
 			return fmt.Errorf("the %s holds a NUL byte", t.what)
@@ -76,7 +79,7 @@ func (c Command) Check() error {
 			return fmt.Errorf("the %s holds a line break", t.what)
 		}
 	}
-	if !balanced(c.SelfFilter) {
+	if !balanced(c.SelfFilter) || !balanced(c.Beside) {
 		return errors.New("the parentheses do not match in the filter of what to leave out")
 	}
 	if c.maybeCFPcap() && !balanced(c.Filter) {
@@ -109,8 +112,8 @@ func (c Command) Check() error {
 // exit status still to come.
 func (c Command) Line() string {
 	words := []string{c.iface(), oneLine(c.Filter), c.program()}
-	if c.SelfFilter != "" {
-		words = append(words, oneLine(c.SelfFilter))
+	if given := cmp.Or(c.SelfFilter, c.Beside); given != "" {
+		words = append(words, oneLine(given))
 	}
 	s := c.scripts()
 	start := strings.Replace(s.start, portMark, strconv.Itoa(c.serverPort()), 1)
@@ -127,7 +130,7 @@ type encodedScripts struct {
 // scripts are those of the command. The last ones are kept: they are mostly the same for all instances, of which there may
 // be a thousand.
 func (c Command) scripts() encodedScripts {
-	c.ServerPort = 0
+	c.ServerPort, c.Beside = 0, ""
 	lastScripts.Lock()
 	defer lastScripts.Unlock()
 	if s := &lastScripts.encodedScripts; s.start == "" || s.of != c {

@@ -14,10 +14,10 @@ func TestExtras(t *testing.T) {
 		flag  string
 	}{
 		{"tcpdump: nflog:5: Can't set nanosecond time stamp precision: That device doesn't support that time stamp precision", ExtraNanoseconds, "precision=nano"},
-		{"tcpdump: NFLOG link-layer type filtering not implemented", ExtraSelfFilter, "self=\"tcp port"},
-		{"tcpdump: USB link-layer type filtering not implemented", ExtraSelfFilter, "self=\"tcp port"},
-		{"tcpdump: unknown data link type 281 (min 0, max 299)", ExtraSelfFilter, "self=\"tcp port"},
-		{"dumpcap: Invalid capture filter \"x\" for interface 'nflog:5'.\nThat string isn't a valid capture filter (NFLOG link-layer type filtering not implemented).", ExtraSelfFilter, "self=\"tcp port"},
+		{"tcpdump: NFLOG link-layer type filtering not implemented", ExtraSelfFilter, "say \"self "},
+		{"tcpdump: USB link-layer type filtering not implemented", ExtraSelfFilter, "say \"self "},
+		{"tcpdump: unknown data link type 281 (min 0, max 299)", ExtraSelfFilter, "say \"self "},
+		{"dumpcap: Invalid capture filter \"x\" for interface 'nflog:5'.\nThat string isn't a valid capture filter (NFLOG link-layer type filtering not implemented).", ExtraSelfFilter, "say \"self "},
 		{"tcpdump: BIOCSBLEN: 134217728: Invalid argument", ExtraBuffer, " -B 131072"},
 		{"tcpdump: en0: can't mmap rx ring: Invalid argument", ExtraBuffer, " -B 131072"},
 		{"tcpdump: BIOCIMMEDIATE: Operation not supported", ExtraImmediate, "--immediate-mode"},

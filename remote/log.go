@@ -32,16 +32,17 @@ type Report struct {
 	IfDropped uint64 // packets that the network interface lost
 	Known     bool   // the numbers are those of the helper's closing report
 
-	Clock      time.Time // the instance's, when the script began or last answered a ClockQuestion; zero where not told
-	Helper     string    // path on the instance; "" where none was found
-	Host       string    // the same for all that share a kernel and its network; "" where not told
-	Connection string    // $SSH_CONNECTION as the instance saw it; "" where not set
-	SelfFilter string    // the expression that is excluded; "" if none
-	UID        int       // of the login user; -1 where not told
-	Sudo       bool      // the helper was started with sudo
-	Started    bool      // the helper was about to be started
-	Unasked    bool      // the helper ended before its input did: by itself, by something on the instance, or with the exit status Unheard or TimeUp
-	Listening  string    // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
+	Clock      time.Time     // the instance's, when the script began or last answered a ClockQuestion; zero where not told
+	Helper     string        // path on the instance; "" where none was found
+	Host       string        // the same for all that share a kernel and its network; "" where not told. Clones may share it, too
+	Up         time.Duration // how long the kernel had run when it told Host; 0 where not told
+	Connection string        // $SSH_CONNECTION as the instance saw it; "" where not set
+	SelfFilter string        // the expression that is excluded; "" if none
+	UID        int           // of the login user; -1 where not told
+	Sudo       bool          // the helper was started with sudo
+	Started    bool          // the helper was about to be started
+	Unasked    bool          // the helper ended before its input did: by itself, by something on the instance, or with the exit status Unheard or TimeUp
+	Listening  string        // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
 }
 
 // Counts says whether the helper is of a kind that ends with a report, if it may end by itself.
@@ -193,9 +194,7 @@ func (s *seen) mark(line string) {
 		uid, err := strconv.Atoi(rest)
 		s.UID, s.uidKnown = uid, err == nil && uid >= 0
 	case "host":
-		if len(strings.Fields(rest)) == 2 {
-			s.Host = rest
-		}
+		s.host(strings.Fields(rest))
 	case "connection":
 		s.Connection = rest
 	case "self":
@@ -212,6 +211,23 @@ func (s *seen) mark(line string) {
 		s.Started, s.Sudo = true, rest == "sudo"
 	}
 }
+
+// host takes a boot ID, a network namespace and for how long the kernel has run, in seconds, if that was told.
+func (s *seen) host(words []string) {
+	if len(words) < 2 || len(words) > 3 || !strings.HasPrefix(words[1], "net:") {
+		return // one of them could not be read
+	}
+	s.Host, s.Up = words[0]+" "+words[1], 0
+	if len(words) == 3 {
+		seconds, err := strconv.ParseFloat(words[2], 64)
+		if err == nil && seconds > 0 && seconds < mostUp {
+			s.Up = time.Duration(seconds * float64(time.Second))
+		}
+	}
+}
+
+// mostUp is more than any kernel runs, in seconds, and fits a duration.
+const mostUp = 1 << 32
 
 // comesLater reports whether a line of ours is one that comes also while the helper runs, or after it.
 func comesLater(line string) bool {

@@ -12,7 +12,8 @@ import (
 const marker = "@sshpcap "
 
 // startText runs on the instance in POSIX sh. Its words: $1 the stop script,
-// $2 interface, $3 filter, $4 helper, $5 what to exclude if that was given.
+// $2 interface, $3 filter, $4 helper, $5 what to exclude if that was given, or
+// what to exclude beside the SSH connection.
 // It finds the helper, excludes the SSH connection and hands over to the stop
 // script, with sudo where asked.
 // Upper-case words in <> are filled in by startScript.
@@ -42,8 +43,9 @@ say() { printf "` + marker + `%s\n" "$1" >&2; }
 say "clock $(date +%s.%N 2>/dev/null)"
 u=$(id -u 2>/dev/null)
 say "uid $u"
-# Which kernel and network this is: two names may lead to one host.
-say "host $( { echo $(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/net); } 2>/dev/null)"
+# Which kernel and network this is, and for how long: two names may lead to one
+# host, and two clones may have one name.
+say "host $( { read -r x y </proc/uptime; echo $(cat /proc/sys/kernel/random/boot_id) $(readlink /proc/self/ns/net) $x; } 2>/dev/null)"
 `
 
 // findText sets $h to the helper.
@@ -66,24 +68,53 @@ unset IFS
 // vlan and mpls shift the offsets of all that follows them. It must run
 // before sudo, which drops $SSH_CONNECTION.
 const selfText = `
-self=$5
+self=$5 tunnels=
 set -- $SSH_CONNECTION
 say "connection $*"
 <CONNECTION>
 say "self $self"
-e="not ($self)${e:+ and ($e)}"
+e="not (${tunnels:-$self})${e:+ and ($e)}"
 `
 
-// connectionText makes the expression where none was given.
+// connectionText makes the expression where none was given. Our end of the
+// connection is enough, by address and port: what the server's end is on the
+// wire, a redirection may have changed. $self is what else carries the capture.
 const connectionText = `
 # only SET TEXT: TEXT is not empty and all of SET
 only() { case $2 in ""|*[!$1]*) return 1 ;; esac; }
 # A scope, and IPv4 in the dress of IPv6, are not what packets show.
-c=${1%%\%*} s=${3%%\%*}
+c=${1%%\%*} s=${3%%\%*} b=$self
 case $c in ::*:*.*) c=${c##*:} ;; esac
 case $s in ::*:*.*) s=${s##*:} ;; esac
-self="tcp port <PORT>"
-[ $# = 4 ] && only 0-9 "$2$4" && only 0-9a-fA-F.: "$c" && only 0-9a-fA-F.: "$s" && self="tcp and host $c and port $2 and host $s and port $4"
+self=${b:-tcp port <PORT>}
+[ $# = 4 ] && only 0-9 "$2$4" && only 0-9a-fA-F.: "$c" && only 0-9a-fA-F.: "$s" && {
+	self="tcp and ((src host $c and src port $2) or (dst host $c and dst port $2))"
+	[ "$b" = "$self" ] && b=
+	<SIBLINGS>
+	[ "$b" ] && self="($self) or ($b)"
+	[ "${c#*:}" = "$c" ] && {
+		<INNER>
+	}
+}
+`
+
+// siblingsText leaves out all connections from where ours comes from to the
+// SSH server: there may be more of ours, now or later.
+const siblingsText = `self="($self) or (tcp and host $c and host $s and port $4)"`
+
+// innerText sets $tunnels to $self and the same end of the connection in what
+// may carry it to this host: VXLAN, GENEVE, IPIP and GRE, with IPv4 in IPv4. No
+// keyword for these is known to all helpers, so it reads bytes: in "inside P
+// O", the inner IP header begins at O of protocol P.
+const innerText = `
+x=$(IFS=.; printf 0x%02x%02x%02x%02x $c) p=$2
+inside() { printf " and (($1[$2 + 12:4] = $x and $1[$2 + 20:2] = $p) or ($1[$2 + 16:4] = $x and $1[$2 + 22:2] = $p)))"; }
+g="((ip[20] & 0x80) >> 5) + ((ip[20] & 0x20) >> 3) + ((ip[20] & 0x10) >> 2)"
+tunnels="($self) or (udp and (dst port 4789 or dst port 8472)$(inside udp 30)"
+tunnels="$tunnels or (udp dst port 6081$(inside udp "30 + ((udp[8] & 0x3f) << 2)")"
+tunnels="$tunnels or (ip proto 4$(inside ip 20)"
+tunnels="$tunnels or (ip proto 47 and ip[22:2] = 0x800$(inside ip "24 + $g")"
+tunnels="$tunnels or (ip proto 47 and ip[22:2] = 0x6558$(inside ip "38 + $g")"
 `
 
 // sudoText leaves root alone, who may have no sudo.
@@ -233,7 +264,11 @@ func (c Command) startScript() string {
 	if !c.NoSelfFilter && balanced(c.Filter) {
 		self = givenLine()
 		if c.SelfFilter == "" {
-			self = connectionLine()
+			siblings := ""
+			if c.Siblings {
+				siblings = siblingsText + "; "
+			}
+			self = strings.Replace(connectionLine(), "<SIBLINGS>; ", siblings, 1)
 		}
 		self += "; "
 	}
@@ -249,7 +284,10 @@ func (c Command) startScript() string {
 var (
 	startLine      = sync.OnceValue(func() string { return joinScript(startText) })
 	givenLine      = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", "")) })
-	connectionLine = sync.OnceValue(func() string { return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", connectionText)) })
+	connectionLine = sync.OnceValue(func() string {
+		text := strings.ReplaceAll(connectionText, "<INNER>", innerText)
+		return joinScript(strings.ReplaceAll(selfText, "<CONNECTION>", text))
+	})
 )
 
 // findHelper is the command that sets $h.

@@ -217,8 +217,7 @@ func (r *remoteRun) told(s server, c Command, conn net.Conn) {
 	}
 	want := "tcp port 2222"
 	if s.name != "x/crypto" {
-		from, to := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
-		want = fmt.Sprintf("tcp and host %s and port %d and host %s and port %d", from.IP, from.Port, to.IP, to.Port)
+		want = End(conn.LocalAddr().(*net.TCPAddr).AddrPort())
 	}
 	if rep.SelfFilter != want {
 		r.t.Errorf("excludes %q, want %q", rep.SelfFilter, want)
