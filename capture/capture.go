@@ -40,6 +40,8 @@ type Instance struct {
 	Helper      string     // in place of Config.Helper where that is ""
 	Fallback    string     // helper to take where the one that is found on the instance does not capture there; "" = sudo is tried
 	SelfFilter  string     // pcap-filter(7) expression of what carries the capture; "" = the SSH connection, by the instance's own account
+	Relays      []string   // HOST:PORT of hosts that it is the jump host to, for others of the capture, as it dials them
+	Server      string     // the same for those of a capture that log in to one server, which may lead them to different hosts; "" = no other does
 	Port        int        // of its SSH server, by its own count, for when it does not know which connection is ours; 0 = as we see it, or 22
 	Description string     // more about where it runs, for the interface's description in the file
 	Address     netip.Addr // its own, for showing names in place of addresses; zero = that of its SSH server

@@ -75,6 +75,7 @@ type checkup struct {
 	server  string // SSH version
 	about   remote.About
 	told    remote.Report
+	host    host
 	clock   Clock
 	room    int // sessions beside none; -1 = not known
 	trip    time.Duration
@@ -147,7 +148,7 @@ func (c *checkup) capture(t *trial, conn *sshx.Conn) {
 	c.streams = t.in.streams
 	for _, s := range c.streams {
 		if s.report.Host != "" || s.report.Helper != "" {
-			c.told = s.report
+			c.told, c.host = s.report, s.host
 		}
 	}
 	c.address = t.in.ownAddress()
@@ -236,22 +237,6 @@ func (t *trial) capture(conn *sshx.Conn) map[*stream]merge.Header {
 	return headers
 }
 
-// findSameHosts finds what Run finds when it captures on two instances that are one host.
-func findSameHosts(checkups []*checkup) {
-	first := make(map[string]string) // names by hosts
-	for _, c := range checkups {
-		host, name := c.told.Host, c.cfg.Instances[0].Name
-		other, ok := first[host]
-		switch {
-		case host == "" || len(c.headers) == 0:
-		case ok:
-			c.problem = c.cfg.Instances[0].reword(sameHost(other))
-		default:
-			first[host] = name
-		}
-	}
-}
-
 // oneLinkType is the error of a pcap file that would have to hold several.
 func oneLinkType(cfg Config, checkups []*checkup) error {
 	if cfg.Output.Format != Pcap {
@@ -269,11 +254,6 @@ func oneLinkType(cfg Config, checkups []*checkup) error {
 		return nil
 	}
 	return linkTypesError(names, cfg.Output.Path)
-}
-
-// sameHost is the problem of an instance that is another one under a second name.
-func sameHost(other string) error {
-	return &Error{Problem: "it is the same host as " + other, Tip: tipNamedOnce}
 }
 
 func linkTypesError(names map[merge.LinkType][]string, path string) error {

@@ -105,13 +105,15 @@ type stderr struct {
 	read       chan reading  // of the clock; Write never waits for who takes them
 
 	mu    sync.Mutex
+	began time.Time // when the command was sent
+	named time.Time // when the instance had told which host it is; zero where it has not
 	asked time.Time // when the question was sent that is not answered yet; at first, when the command was
 	told  int       // how often it told its clock
 	done  bool      // introduced is closed
 }
 
 func newStderr(asked time.Time) *stderr {
-	return &stderr{introduced: make(chan struct{}), read: make(chan reading, 1), asked: asked}
+	return &stderr{introduced: make(chan struct{}), read: make(chan reading, 1), began: asked, asked: asked}
 }
 
 func (l *stderr) Write(p []byte) (int, error) {
@@ -129,7 +131,14 @@ func (l *stderr) Write(p []byte) (int, error) {
 		}
 		l.asked = time.Time{}
 	}
-	if !l.done && l.Report().Started {
+	if l.done {
+		return len(p), nil
+	}
+	report := l.Report()
+	if l.named.IsZero() && report.Host != "" {
+		l.named = now
+	}
+	if report.Started {
 		l.done = true
 		close(l.introduced)
 	}

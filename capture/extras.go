@@ -24,6 +24,9 @@ func (s *stream) yielding(conn *sshx.Conn, sudo bool) error {
 // stream that has captured: the interface is the same.
 func (s *stream) yield(err error) bool {
 	var failure *remote.Failure
+	if s.forgetNames(err) {
+		return true
+	}
 	if s.hasOpened() || !errors.As(err, &failure) || failure.Refused == 0 {
 		return false
 	}
@@ -38,6 +41,16 @@ func (s *stream) yield(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.without = append(lacks, failure.Refused)
+	return true
+}
+
+// forgetNames leaves names of hosts behind a jump host out of what it excludes, and reports whether there were any: it may be
+// that it does not know them.
+func (s *stream) forgetNames(err error) bool {
+	if s.nameless || failureKind(err) != remote.BadFilter || !s.instance.namesRelays() {
+		return false
+	}
+	s.nameless = true
 	return true
 }
 

@@ -20,8 +20,7 @@ type instance struct {
 	run     *run
 	streams []*stream
 
-	late    bool     // it was not there from the beginning
-	claimed []string // hosts that it captures on, as they call themselves; run.mu guards it
+	late bool // it was not there from the beginning
 
 	gone      atomic.Bool  // it is no more, says Discover
 	ever      atomic.Bool  // one of its streams has opened

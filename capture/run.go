@@ -16,6 +16,7 @@ type run struct {
 	cfg      Config
 	out      *file
 	messages chan message // from the streams to the pump; closed by join, when all instances have ended
+	guard    *guard       // against captures that feed themselves; nil where that is wanted
 	arena    int          // most bytes of memory that a stream's packets are read into at once
 
 	active context.Context // done = asked to stop; its cause is the End
@@ -24,8 +25,8 @@ type run struct {
 	cut    context.CancelFunc
 
 	mu        sync.Mutex
-	instances []*instance          // grows when following
-	hosts     map[string]*instance // by what the instances themselves say they are
+	instances []*instance // grows when following
+	claims    []claim     // the hosts that are captured on
 
 	events  sync.Mutex // one event at a time
 	started time.Time
@@ -78,41 +79,16 @@ const (
 )
 
 func newRun(cfg Config, out *file) *run {
-	r := &run{cfg: cfg, out: out, messages: make(chan message, 16), hosts: make(map[string]*instance), arena: cfg.arenaSize()}
+	r := &run{cfg: cfg, out: out, messages: make(chan message, 16), arena: cfg.arenaSize()}
+	if !cfg.NoSelfFilter {
+		r.guard = newGuard()
+	}
 	r.active, r.stop = context.WithCancelCause(context.Background())
 	r.alive, r.cut = context.WithCancel(context.Background())
 	for _, in := range cfg.Instances {
 		r.instances = append(r.instances, newInstance(r, in))
 	}
 	return r
-}
-
-// claim gives a host to the first instance that captures on it. A second one, under another name, would capture what
-// carries the packets of the first, and the other way round, for ever.
-func (r *run) claim(host string, in *instance) error {
-	if host == "" {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if other := r.hosts[host]; other != nil && other != in {
-		return sameHost(other.Name)
-	}
-	if r.hosts[host] == nil {
-		r.hosts[host] = in
-		in.claimed = append(in.claimed, host)
-	}
-	return nil
-}
-
-// unclaim lets another instance capture on the host: the number of a container that has ended is given to the next one.
-func (r *run) unclaim(in *instance) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, host := range in.claimed {
-		delete(r.hosts, host)
-	}
-	in.claimed = nil
 }
 
 // all are the instances so far.

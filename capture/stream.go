@@ -25,6 +25,7 @@ type stream struct {
 	instance *instance
 	iface    string
 
+	nameless bool      // its helper does not know the names of hosts that the instance makes connections to for us
 	deadline time.Time // when the time of its helpers is up; zero until it has opened, and without a limit
 
 	overdue atomic.Bool  // the helper did not start in time
@@ -47,6 +48,7 @@ type stream struct {
 	without  []remote.Extra // what its helpers are not asked for, since the interface does not take it
 	choice                  // of the helper
 	report   remote.Report
+	host     host
 	received int64   // records framed
 	claims           // of all its helpers
 	current  *claims // of those whose packets stand under the same interface of the file as the attempt's
@@ -70,7 +72,7 @@ func (s *stream) capture(conn *sshx.Conn) {
 			s.finish(err)
 			return
 		}
-		if !r.cfg.Follow || r.active.Err() != nil || s.isDone() || hopeless(err) && !s.hasOpened() {
+		if !r.cfg.Follow || r.active.Err() != nil || s.isDone() || hopeless(err) && !s.hasOpened() || errors.Is(err, errFeedback) {
 			s.finish(err)
 			return
 		}
@@ -163,7 +165,7 @@ func (s *stream) launch(conn *sshx.Conn, sudo bool) (*sshx.Process, error) {
 	r := s.instance.run
 	starting, started := context.WithTimeout(r.active, r.cfg.ConnectTimeout)
 	defer started()
-	process, err := conn.Start(starting, s.line(sudo))
+	process, err := conn.Start(starting, s.line(conn, sudo))
 	switch {
 	case err != nil && r.active.Err() != nil:
 		return nil, errNotCapturing
@@ -174,11 +176,13 @@ func (s *stream) launch(conn *sshx.Conn, sudo bool) (*sshx.Process, error) {
 }
 
 // line is the command line of a helper.
-func (s *stream) line(sudo bool) string {
+func (s *stream) line(conn *sshx.Conn, sudo bool) string {
 	in := s.instance.settings()
 	command := s.instance.run.cfg.command(in, s.iface, sudo)
 	command.Helper = s.helperOf(command, in)
 	command.ServerPort = s.instance.port()
+	command.Siblings = in.Server != "" || len(s.instance.streams) > 1
+	command.Beside = s.instance.beside(conn, command.Siblings, !s.nameless)
 	for _, extra := range s.lacks() {
 		command, _ = command.Without(extra)
 	}
@@ -359,6 +363,24 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 		process.Close()
 		return err, false
 	}
+	watch := r.guard.watch(s, process.Tracer(), header.LinkType)
+	defer watch.end()
+	err = s.deliver(reader, process, watch)
+	switch {
+	case watch.why() != nil:
+		return watch.why(), true
+	case errors.Is(err, io.EOF):
+		return nil, true
+	case err == merge.ErrTruncated: // it is at its end: what the helper says of it still comes
+		return err, true
+	}
+	process.Close() // whatever else comes has no meaning
+	return err, true
+}
+
+// deliver gives the pump all packets up to the end of the stream, which the error tells.
+func (s *stream) deliver(reader *merge.Reader, process *sshx.Process, watch *watcher) error {
+	r := s.instance.run
 	for {
 		b, err := reader.Next()
 		if b != nil {
@@ -367,21 +389,31 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 			s.mu.Unlock()
 			s.newest.Store(b.Records[len(b.Records)-1].Time)
 			s.arrival.Store(timeNow().UnixNano())
-			s.heard.Store(int64(time.Since(r.started)))
+			now := time.Since(r.started)
+			s.heard.Store(int64(now))
+			feeds := watch.look(b, now)
 			r.messages <- message{stream: s, kind: packets, batch: b}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil, true
-		}
-		if err == merge.ErrTruncated { // it is at its end: what the helper says of it still comes
-			return err, true
+			if feeds {
+				s.starve(process)
+			}
 		}
 		if err != nil {
-			process.Close() // whatever else comes has no meaning
-			return err, true
+			return err
 		}
 	}
 }
+
+// starve ends a stream that feeds itself, as any is ended. Meanwhile it is not read, so that it gets less.
+func (s *stream) starve(process *sshx.Process) {
+	process.Stdin.Close()
+	select {
+	case <-time.After(starving):
+	case <-s.instance.run.alive.Done():
+	}
+}
+
+// starving is how long the lines of shell around a helper may give it to read what its kernel has for it.
+const starving = 500 * time.Millisecond
 
 // stdout is what a helper writes there, read without a copy.
 type stdout struct{ *sshx.Process }
@@ -414,7 +446,8 @@ func readOn(process *sshx.Process) []byte {
 // opening tells the pump that packets will come.
 func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader) error {
 	r := s.instance.run
-	if err := r.claim(log.Report().Host, s.instance); err != nil {
+	host := log.host()
+	if err := r.claim(host, s.instance); err != nil {
 		return err
 	}
 	answer := make(chan admission, 1)
@@ -427,7 +460,7 @@ func (s *stream) opening(header merge.Header, log *stderr, reader *merge.Reader)
 	if s.open {
 		m.gap = &gap{after: s.newest.Load(), text: s.gapText()}
 	}
-	s.report = log.Report() // for the name of the instance's address, and what is excluded
+	s.report, s.host = log.Report(), host // for the name of the instance's address, and what is excluded
 	connection := s.report.Connection
 	s.mu.Unlock()
 	s.instance.learn(connection)

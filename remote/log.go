@@ -214,7 +214,7 @@ func (s *seen) mark(line string) {
 
 // host takes a boot ID, a network namespace and for how long the kernel has run, in seconds, if that was told.
 func (s *seen) host(words []string) {
-	if len(words) < 2 || len(words) > 3 || !strings.HasPrefix(words[1], "net:") {
+	if len(words) < 2 || len(words) > 3 || !strings.HasPrefix(words[1], "net") {
 		return // one of them could not be read
 	}
 	s.Host, s.Up = words[0]+" "+words[1], 0

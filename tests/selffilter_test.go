@@ -19,6 +19,7 @@ func TestSelfFilter(t *testing.T) {
 	}{
 		"direct":                      {},
 		"own port":                    {options: bed.Options{Port: 2200}},
+		"several connections":         {options: bed.Options{Config: "MaxSessions 1"}, args: []string{"--interface", "any", "--interface", "eth0"}},
 		"with sudo":                   {options: bed.Options{User: bed.Sudoer}},
 		"sudo first":                  {options: bed.Options{User: bed.Sudoer}, args: []string{"--sudo", "always"}},
 		"dropbear":                    {options: bed.Options{User: bed.Sudoer, Dropbear: true}},

@@ -27,6 +27,8 @@ type Bed struct {
 	Dir string // readable by every user of the instances
 	Hub *Host  // where the client runs
 
+	Names string // more lines of /etc/hosts, on the instances that are added from now on
+
 	t     testing.TB
 	id    string
 	hosts []*Host

@@ -45,8 +45,12 @@ type Process struct {
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s) %s", p.PID, p.Name, p.Command) }
 
-// serverNames are the short names of SSH servers' processes: listener, session and, in new versions, separate programs.
-var serverNames = []string{"sshd", "sshd-session", "sshd-auth", "dropbear"}
+// serverNames are the short names of SSH servers' processes: listener, session and, in new versions, separate programs; and
+// of what may stand in front of one.
+var serverNames = []string{"sshd", "sshd-session", "sshd-auth", "dropbear", "socat"}
+
+// Namespace is the path of the namespace, for nsenter(1).
+func (h *Host) Namespace() string { return "/run/netns/" + h.ns }
 
 // Processes lists everything that runs in the namespace but the test itself; what has ended and waits to be reaped does
 // not count.

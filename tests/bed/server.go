@@ -214,7 +214,7 @@ func (b *Bed) accounts(h *Host) string {
 	more("shadow", 0o600, shadow.String())
 	hostname, err := os.Hostname()
 	must(b.t, err)
-	more("hosts", 0o644, "127.0.0.1 localhost "+hostname+"\n") // sudo looks its host's name up
+	more("hosts", 0o644, "127.0.0.1 localhost "+hostname+"\n"+b.Names) // sudo looks its host's name up
 	b.WriteFile(filepath.Join(etc, "sudoers"), 0o440, sudoers)
 	return filepath.Join(b.Dir, etc)
 }

@@ -1,0 +1,164 @@
+package capture_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+
+	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/internal/sshserver"
+	"github.com/sshpcap/sshpcap/sshx"
+)
+
+// wire is a TCP connection that tells what comes on it, as packets on the way do.
+type wire struct {
+	net.Conn
+	tap func([]byte)
+}
+
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.tap(b[:n])
+	return n, err
+}
+
+// seen is what has passed on some wires and was not captured yet.
+type seen struct {
+	mu      sync.Mutex
+	packets [][]byte
+}
+
+func (s *seen) tap(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(b) > 0 && len(s.packets) < 1000 {
+		n := min(len(b), 1448)
+		s.packets = append(s.packets, append(make([]byte, 54), b[:n]...)) // behind the headers
+		b = b[n:]
+	}
+}
+
+func (s *seen) take() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	packets := s.packets
+	s.packets = nil
+	return packets
+}
+
+// capturing captures what passes on some wires, the first bytes of each packet. The first one is of something else.
+func capturing(from *seen, snaplen int) func(*sshserver.Session) int {
+	return tcpdump{give: func(h *helper) {
+		from.take() // of the login
+		h.packet(time.Now(), 1)
+		for !h.stopped() && h.Context().Err() == nil {
+			for _, p := range from.take() {
+				data := p[:min(len(p), snaplen)]
+				if h.pcap.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(data), Length: len(p)}, data) == nil {
+					h.written++
+				}
+			}
+			time.Sleep(time.Millisecond) // it goes round no faster than that
+		}
+	}}.run
+}
+
+// tapped is an instance of which everything that comes from it is told.
+func tapped(t *testing.T, name string, tap func([]byte), handler func(*sshserver.Session) int) capture.Instance {
+	t.Helper()
+	server := &sshserver.Server{Handler: handler}
+	in := at(t, name, server)
+	end := endpoint(server)
+	end.DialTCP = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return &wire{conn, tap}, err
+	}
+	var dialer sshx.Dialer
+	in.Dial = func(ctx context.Context) (*sshx.Conn, error) { return dialer.DialEndpoint(ctx, end) }
+	return in
+}
+
+// A stream whose packets hold the connection that carries it is ended, whatever the size of its packets, and not begun again.
+func TestFeedback(t *testing.T) {
+	for _, snaplen := range []int{262144, 96} {
+		for _, follow := range []bool{false, true} {
+			var wires seen
+			f := newFixture(t, "x.pcapng", tapped(t, "a", wires.tap, capturing(&wires, snaplen)), instance(t, "b", tcpdump{give: burst(2, 5)}.run))
+			f.Follow, f.Filter = follow, "tcp"
+			f.OnEvent = func(e capture.Event) {
+				if e.Kind == capture.Lost {
+					f.stop()
+				}
+			}
+			report, err := f.run(t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b := report.Instances[0], report.Instances[1]
+			if a.State != capture.LostState || b.State != capture.OK || !strings.Contains(a.Problem, "our own SSH connection") ||
+				!strings.Contains(a.Hint, "--no-self-filter") || report.Bytes > 10<<20 {
+				t.Errorf("snaplen %d, follow %v: %s %q %q, %s, %d bytes", snaplen, follow, a.State, a.Problem, a.Hint, b.State, report.Bytes)
+			}
+			if in := a.Interfaces[0]; in.Captured == nil || *in.Captured != in.Received {
+				t.Errorf("received %d of %v: it was not ended in good order", in.Received, in.Captured)
+			}
+		}
+	}
+}
+
+// With --no-self-filter it is wanted.
+func TestFeedbackWanted(t *testing.T) {
+	var wires seen
+	f := newFixture(t, "x.pcapng", tapped(t, "a", wires.tap, capturing(&wires, 262144)))
+	f.NoSelfFilter, f.Count = true, 500
+	report, err := f.run(t, nil)
+	if err != nil || report.Instances[0].State != capture.OK || report.Packets != 500 {
+		t.Errorf("%v, %d packets, %+v", err, report.Packets, report.Instances[0])
+	}
+}
+
+// Two instances that capture one another are as bad, and one of them goes on. Where one captures the other's connection
+// only, nothing is wrong: a router does.
+func TestFeedbackInTurn(t *testing.T) {
+	for name, mutual := range map[string]bool{"both": true, "one": false} {
+		t.Run(name, func(t *testing.T) {
+			var ofA, ofB seen
+			a := tapped(t, "a", ofA.tap, capturing(&ofB, 262144))
+			if !mutual {
+				a = tapped(t, "a", ofA.tap, tcpdump{give: func(h *helper) {
+					for !h.stopped() && h.Context().Err() == nil {
+						h.packet(time.Now(), 1)
+						time.Sleep(time.Millisecond)
+					}
+				}}.run)
+			}
+			b := tapped(t, "b", ofB.tap, capturing(&ofA, 262144))
+			f := newFixture(t, "x.pcapng", a, b)
+			over := time.AfterFunc(2*time.Second, f.stop)
+			defer over.Stop()
+			f.OnEvent = func(e capture.Event) {
+				if e.Kind == capture.Lost {
+					over.Reset(300 * time.Millisecond) // in which the other one goes on
+				}
+			}
+			report, err := f.run(t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost := 0
+			for _, in := range report.Instances {
+				if in.State == capture.LostState && strings.Contains(in.Problem, "which in turn carries") {
+					lost++
+				}
+			}
+			if mutual && lost != 1 || !mutual && lost != 0 {
+				t.Errorf("%d were ended: %+v", lost, report.Instances)
+			}
+		})
+	}
+}
