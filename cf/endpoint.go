@@ -17,9 +17,9 @@ import (
 
 // How often a silent connection is asked for a sign of life, and how many of these may stay without an answer. The
 // platform cuts connections that are silent for 300 s, and a helper in a container ends 14 s after the last sign of life
-// from here. A dead one is given up 20 to 25 s after the last byte that came; then the platform is asked for the reason, for 5 s.
+// from here. A dead one is given up 16 to 20 s after the last byte that came; then the platform is asked for the reason, for 5 s at most.
 const (
-	keepAlive    = 5 * time.Second
+	keepAlive    = 4 * time.Second
 	keepAliveMax = 3
 )
 

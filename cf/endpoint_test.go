@@ -118,7 +118,7 @@ func TestEndpoint(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	// One interval passes until nothing has come in it, and one more for each question. The platform is then asked for 5 s.
-	if most := e.KeepAlive * time.Duration(e.KeepAliveMax+2); e.KeepAlive <= 0 || e.KeepAliveMax <= 0 || most > 25*time.Second {
+	if most := e.KeepAlive * time.Duration(e.KeepAliveMax+2); e.KeepAlive <= 0 || e.KeepAliveMax <= 0 || most > 20*time.Second {
 		t.Errorf("a dead link is given up after %v", most)
 	}
 	var all sync.WaitGroup
@@ -310,7 +310,7 @@ func TestDeadLink(t *testing.T) {
 		t.Fatal("it was not given up in 30 s")
 	}
 	t.Logf("given up after %v", time.Since(cut))
-	b.wants(c.Explain(t.Context(), in, fmt.Errorf("%w: %w", sshx.ErrLost, conn.Err())), cf.KindLost, "connection lost: nothing has come for 20s", "platform's SSH endpoint "+p.address, "--follow")
+	b.wants(c.Explain(t.Context(), in, fmt.Errorf("%w: %w", sshx.ErrLost, conn.Err())), cf.KindLost, "connection lost: nothing has come for 16s", "platform's SSH endpoint "+p.address, "--follow")
 }
 
 // valve is a connection on which nothing passes once it is shut, and nothing tells of that.

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/sshpcap/sshpcap/internal/cftest/api"
 	"github.com/sshpcap/sshpcap/internal/cftest/container"
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
@@ -163,4 +165,28 @@ func (p *platform) helper(i int, program string) (pid int) {
 		return pid != 0
 	})
 	return pid
+}
+
+// TestCloudFoundryDeadLink: a network that loses everything, between us and the platform's proxy, while the API does not
+// answer: the loss is told within 30 s.
+func TestCloudFoundryDeadLink(t *testing.T) {
+	if !soak {
+		t.Skip("takes 25 s: part of make soak")
+	}
+	t.Parallel()
+	p := newPlatform(t, 1)
+	file := output(t, "x.pcapng")
+	c := p.start("cf:shop", "-o", file, "-f", flowFilter).ready()
+	sendAll(t, 100, 1000, p.flows...)
+	arrived(t, file, 100)
+	p.api.Change(func(s *api.Server) { s.Delay = map[string]time.Duration{"/v3/processes": time.Minute} })
+	p.proxy.Freeze()
+	cut := time.Now()
+	c.exit(30*time.Second, 3)
+	t.Logf("told after %v", time.Since(cut))
+	if _, hint := c.complaint("shop/web/0", "connection lost: nothing has come for 16s"); !strings.Contains(hint, "platform's SSH endpoint "+p.proxy.Addr()) {
+		t.Errorf("hint %q", hint)
+	}
+	clean(t, patience, p.hosts...)
+	exactly(t, file, p.sights("eth0")...)
 }

@@ -179,9 +179,7 @@ func TestLogin(t *testing.T) {
 			t.Error("a code worked twice")
 		}
 	}
-	if n := p.Logins(); n != 1 {
-		t.Errorf("%d logins", n)
-	}
+	until(t, func() bool { return p.Logins() == 1 }) // the client knows of it a moment before the proxy counts it
 }
 
 func TestAlgorithms(t *testing.T) {

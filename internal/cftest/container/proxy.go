@@ -50,15 +50,23 @@ type link struct {
 	container *Container // guarded by Proxy.mu
 	idle      *time.Timer
 	limit     time.Duration
+	frozen    atomic.Bool
 }
 
 func (l *link) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	l.idle.Reset(l.limit)
-	return n, err
+	for {
+		n, err := l.Conn.Read(p)
+		if err != nil || !l.frozen.Load() {
+			l.idle.Reset(l.limit)
+			return n, err
+		}
+	}
 }
 
 func (l *link) Write(p []byte) (int, error) {
+	if l.frozen.Load() {
+		return len(p), nil
+	}
 	l.idle.Reset(l.limit)
 	return l.Conn.Write(p)
 }
@@ -150,6 +158,16 @@ func (p *Proxy) Remove(c *Container) {
 
 // CloseConnections cuts all connections without a word. What runs in the containers goes on.
 func (p *Proxy) CloseConnections() { p.cut(nil) }
+
+// Freeze lets nothing pass any more on the connections that there are, and tells nobody: what a network does that loses
+// all packets.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.frozen.Store(true)
+	}
+}
 
 // cut cuts the connections to a container, or all.
 func (p *Proxy) cut(c *Container) {
