@@ -56,6 +56,14 @@ func (in Instance) interfaces() []string {
 	return in.Interfaces
 }
 
+// LeftOut is an instance that is not captured on, because it does not run.
+type LeftOut struct {
+	Name    string `json:"name"`
+	Target  string `json:"target"`  // as the user could name it
+	State   string `json:"state"`   // in the platform's words, lower case: "crashed"
+	Details string `json:"details"` // why, in the platform's words; may be empty
+}
+
 // Sudo says when a helper is started through sudo.
 type Sudo int
 
@@ -117,9 +125,10 @@ type Config struct {
 	Discover      func(ctx context.Context) ([]Instance, error)
 	DiscoverEvery time.Duration // 0 means 5 s
 
-	RequireAll bool   // one failed instance ends the capture
-	Comment    string // of the whole file (pcapng)
-	Version    string // of the program, for the file and the report
+	LeftOut    []LeftOut // instances that there are and that are not captured on: for the report
+	RequireAll bool      // one failed instance ends the capture
+	Comment    string    // of the whole file (pcapng)
+	Version    string    // of the program, for the file and the report
 
 	// Cut, when it is closed, ends the instances that are still ending at once, without their last packets.
 	Cut <-chan struct{}

@@ -54,6 +54,7 @@ type Report struct {
 	Packets   int64            `json:"packets"`
 	Bytes     int64            `json:"bytes"` // of the packets
 	Instances []InstanceReport `json:"instances"`
+	LeftOut   []LeftOut        `json:"left_out"` // those of Config.LeftOut that have not come since
 }
 
 // OutputReport is what was written.
@@ -127,8 +128,17 @@ func (r *run) report(p *pump) Report {
 	if !r.ready.IsZero() {
 		rep.Ready = &r.ready
 	}
+	there := make(map[string]bool)
 	for _, in := range r.all() {
+		there[in.Name] = true
 		rep.Instances = append(rep.Instances, p.instance(in))
+	}
+	rep.LeftOut = []LeftOut{} // null means "not known"
+	for _, in := range r.cfg.LeftOut {
+		if !there[in.Name] {
+			there[in.Name] = true
+			rep.LeftOut = append(rep.LeftOut, in)
+		}
 	}
 	for _, in := range rep.Instances {
 		for _, iface := range in.Interfaces {

@@ -33,3 +33,20 @@ func TestManyLinkTypes(t *testing.T) {
 		t.Errorf("%d sources of the stream, %d in all, %d interfaces", n, len(p.sources), p.output.sources)
 	}
 }
+
+// What was left out stands in the report, but for what has come since.
+func TestReportLeftOut(t *testing.T) {
+	out, err := newFile(Output{Path: filepath.Join(t.TempDir(), "x.pcapng")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Instances: []Instance{{Name: "shop/web/0"}}, LeftOut: []LeftOut{{Name: "shop/web/0"}, {Name: "shop/web/1", State: "crashed"}, {Name: "shop/web/1"}}}
+	r := newRun(cfg.withDefaults(), out)
+	if rep := r.report(newPump(r)); len(rep.LeftOut) != 1 || rep.LeftOut[0].Name != "shop/web/1" || rep.LeftOut[0].State != "crashed" {
+		t.Errorf("%+v", rep.LeftOut)
+	}
+	r.cfg.LeftOut = nil
+	if rep := r.report(newPump(r)); rep.LeftOut == nil {
+		t.Error("none is null")
+	}
+}

@@ -192,6 +192,11 @@ func TestCloudFoundry(t *testing.T) {
 			}
 			if text := c.stderr.String(); !strings.Contains(text, "shop/web/3 is crashed and is left out (out of memory)") {
 				t.Errorf("nothing about the crashed instance: %s", text)
+			} else if !regexp.MustCompile(`(?m)^shop/web/3 +- .* left out: crashed \(out of memory\)$`).MatchString(text) {
+				t.Errorf("the crashed instance is not in the table: %s", text)
+			}
+			if want := (leftOut{Name: "shop/web/3", Target: "cf:shop/web/3", State: "crashed", Details: "out of memory"}); len(r.LeftOut) != 1 || r.LeftOut[0] != want {
+				t.Errorf("left out in the report: %+v", r.LeftOut)
 			}
 			for i, in := range r.Instances[:3] {
 				if in.Address != p.hosts[i].Addr { // and not the proxy's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -244,24 +245,38 @@ func (x *scene) await() {
 // awaitProblem waits for the line that says what is wrong.
 func (x *scene) awaitProblem(who string) {
 	x.Helper()
-	start := "sshpcap: "
-	if who != "" {
-		start += who + ": "
-	}
-	bed.WaitFor(x, 90*time.Second, "a problem of "+who, func() bool {
-		for line := range strings.Lines(x.c.stderr.String()) {
-			if text, ok := strings.CutPrefix(line, start); ok {
-				x.problem = strings.TrimSpace(text)
-				return true
-			}
-		}
-		return false
+	bed.WaitFor(x, 90*time.Second, "a problem of "+who, func() (ok bool) {
+		x.problem, ok = told(x.c.stderr.String(), who)
+		return ok
 	})
 	x.took = time.Since(x.struck)
 	if !strings.Contains(x.problem, x.fault.says) {
 		x.Errorf("it says %q, want %q", x.problem, x.fault.says)
 	}
 }
+
+// told is what is said to be wrong with a host, alone or together with others; of "" with the capture.
+func told(stderr, host string) (problem string, ok bool) {
+	for line := range strings.Lines(stderr) {
+		text, ok := strings.CutPrefix(strings.TrimSpace(line), "sshpcap: ")
+		if !ok {
+			continue
+		}
+		several := onInstances.FindStringSubmatch(text)
+		switch {
+		case host == "":
+			return text, true
+		case several != nil && slices.Contains(strings.Split(several[1], ", "), host):
+			return several[2], true
+		}
+		if text, ok := strings.CutPrefix(text, host+": "); ok {
+			return text, true
+		}
+	}
+	return "", false
+}
+
+var onInstances = regexp.MustCompile(`^on [0-9,]+ instances: (.*?): (.*)$`)
 
 // awaitNote waits for a line that is no problem, behind those that were awaited before.
 func (x *scene) awaitNote(text string) {

@@ -15,6 +15,9 @@ import (
 	"github.com/sshpcap/sshpcap/tests/bed"
 )
 
+// leftOut is an instance that did not run.
+type leftOut struct{ Name, Target, State, Details string }
+
 // report is what --report writes, version 1.
 type report struct {
 	Version int    `json:"version"`
@@ -30,8 +33,9 @@ type report struct {
 		Bytes   int64  `json:"bytes"`
 		InOrder bool   `json:"in_order"`
 	} `json:"output"`
-	Packets   uint64 `json:"packets"`
-	Bytes     uint64 `json:"bytes"`
+	Packets   uint64    `json:"packets"`
+	Bytes     uint64    `json:"bytes"`
+	LeftOut   []leftOut `json:"left_out"`
 	Instances []struct {
 		Name    string `json:"name"`
 		Target  string `json:"target"`

@@ -75,8 +75,8 @@ func TestNoSignOfLife(t *testing.T) {
 					if e.says != "" {
 						c.exit(patience, 3)
 						for _, h := range hosts {
-							if want := "\nsshpcap: " + h.Name + ": " + e.says; !strings.Contains("\n"+c.stderr.String(), want) {
-								t.Errorf("it does not say %q: %s", want, c.stderr.String())
+							if said, _ := told(c.stderr.String(), h.Name); !strings.HasPrefix(said, e.says) {
+								t.Errorf("it does not say %q of %s: %s", e.says, h.Name, c.stderr.String())
 							}
 						}
 					}

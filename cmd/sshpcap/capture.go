@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -109,6 +111,7 @@ type session struct {
 	ready   func(instances int) string // what is said when all capture; nil = the usual
 	report  string                     // where the final report goes as JSON; "" = nowhere
 
+	gatherer  gatherer       // of what is told
 	connected func()         // to be called when the instances are
 	hinted    map[string]int // how often each hint was given
 }
@@ -207,6 +210,7 @@ func (s *session) run() int {
 	s.cfg.OnEvent = s.tell
 	s.display.begin()
 	report, err := s.captureOrCut()
+	s.gatherer.close()
 	s.display.end()
 	if s.signals.isCut() && report.Version == 0 {
 		s.display.problem(func(w io.Writer) { fmt.Fprintln(w, "sshpcap: cut; the output takes no more") })
@@ -243,8 +247,21 @@ func (s *session) captureOrCut() (capture.Report, error) {
 	return report, err
 }
 
-// tell prints an event.
+// tell prints an event, or holds it back for a moment.
 func (s *session) tell(e capture.Event) {
+	if s.gatherer.show == nil {
+		s.gatherer.show = s.show
+		s.gatherer.others = len(s.cfg.Instances) > 1 || s.cfg.Discover != nil
+	}
+	s.gatherer.tell(e)
+}
+
+// show prints events of one kind.
+func (s *session) show(events []capture.Event) {
+	e := events[0]
+	if len(events) > 1 {
+		s.sort(events)
+	}
 	switch e.Kind {
 	case capture.Ready:
 		if s.connected != nil {
@@ -253,33 +270,71 @@ func (s *session) tell(e capture.Event) {
 		s.display.restart()
 		s.display.line("%s", s.readyText(e.Ready))
 	case capture.Failed, capture.Lost:
-		s.display.problem(func(w io.Writer) { s.printProblem(w, fmt.Errorf("%s: %w", e.Instance, e.Err)) })
+		s.display.problem(func(w io.Writer) {
+			for _, c := range causes(troublesOf(events)) {
+				s.printCause(w, c)
+			}
+		})
 	case capture.Joined:
-		s.display.line("+ %s", e.Instance)
+		c := cause{names: namesOfAll(events)}
+		s.display.line("+ %s", strings.TrimPrefix(c.who(), "on "))
 	case capture.Left:
-		s.display.line("- %s (%v)", e.Instance, e.Err)
+		for _, c := range causes(troublesOf(events)) {
+			s.display.line("- %s (%s)", strings.TrimPrefix(c.who(), "on "), c.problem)
+		}
 	case capture.Note:
-		s.display.line("%s", strings.TrimPrefix(e.Instance+": "+e.Text, ": "))
+		for _, c := range causes(troublesOf(events)) {
+			s.display.line("%s", strings.TrimPrefix(c.who()+": "+c.problem, ": "))
+		}
 	case capture.Stopping:
 		s.display.line("%s", s.stoppingText())
 	}
 }
 
-// mostHints is how often the same hint is given: the same may be wrong with a thousand instances.
+// sort puts events into the order in which their instances were named.
+func (s *session) sort(events []capture.Event) {
+	place := make(map[string]int)
+	for i, in := range s.cfg.Instances {
+		place[in.Name] = i - len(s.cfg.Instances) // before those that came later
+	}
+	slices.SortStableFunc(events, func(a, b capture.Event) int { return cmp.Compare(place[a.Instance], place[b.Instance]) })
+}
+
+func troublesOf(events []capture.Event) (all []trouble) {
+	for _, e := range events {
+		if e.Kind == capture.Note {
+			all = append(all, trouble{name: e.Instance, problem: e.Text})
+		} else {
+			all = append(all, trouble{e.Instance, e.Err.Error(), hintOf(e.Err)})
+		}
+	}
+	return all
+}
+
+func namesOfAll(events []capture.Event) (names []string) {
+	for _, e := range events {
+		names = append(names, e.Instance)
+	}
+	return names
+}
+
+// mostHints is how often the same hint is given: the same may be wrong with a thousand instances, one after the other.
 const mostHints = 10
 
-// printProblem is printError, but gives no hint that was given often enough.
-func (s *session) printProblem(w io.Writer, err error) {
-	hint := hintOf(err)
-	if s.hinted[hint] == mostHints {
-		fmt.Fprintf(w, "sshpcap: %v\n", err)
+// printCause is printError for what is wrong with some instances, but gives no hint that was given often enough.
+func (s *session) printCause(w io.Writer, c cause) {
+	w = plain{w}
+	fmt.Fprintf(w, "sshpcap: %s: %s\n", c.who(), c.problem)
+	c.printFingerprints(w)
+	hint := c.hintText()
+	if hint == "" || s.hinted[hint] == mostHints {
 		return
 	}
 	if s.hinted == nil {
 		s.hinted = make(map[string]int)
 	}
 	s.hinted[hint]++
-	printError(w, err)
+	fmt.Fprintf(w, "hint: %s\n", hint)
 }
 
 func (s *session) readyText(n int) string {

@@ -91,7 +91,9 @@ func runCheck(c *cli.Context, signals *signals) error {
 	defer s.close()
 	s.found.checkSSH(signals.ctx)
 	cfg.Instances, cfg.Cut = s.found.instances(), signals.cut
-	s.found.leftOut(func(in cf.Instance) { s.display.line("%s", leftOut(in)) })
+	var skipped []cf.Instance
+	s.found.leftOut(func(in cf.Instance) { skipped = append(skipped, in) })
+	tellLeftOut(s.display, skipped)
 	if len(cfg.Instances) > 0 {
 		s.display.line("Checking %s", count(len(cfg.Instances), "instance"))
 	}
@@ -331,30 +333,37 @@ func rateText(in capture.InstanceCheck) string {
 	return humanize.Bytes(uint64(*in.Throughput)) + "/s"
 }
 
-// checkProblems says what stands in the way, and then what is only worth a word.
+// checkProblems says what stands in the way, and then what is only worth a word: once for all instances with the same.
 func checkProblems(w io.Writer, report capture.CheckReport) {
+	var problems, notes []trouble
 	for _, in := range report.Instances {
 		for _, p := range in.Problems {
-			name := in.Name
+			text := p.Problem
 			if p.Interface != "" {
-				name += ": " + p.Interface
+				text = p.Interface + ": " + text
 			}
-			printProblem(w, "✗ "+name+": "+p.Problem, p.Hint)
+			problems = append(problems, trouble{in.Name, text, p.Hint})
 		}
+		for _, note := range in.Notes {
+			notes = append(notes, trouble{name: in.Name, problem: note})
+		}
+	}
+	for _, c := range causes(problems) {
+		fmt.Fprintf(w, "✗ %s: %s\n", c.who(), c.problem)
+		c.printFingerprints(w)
+		printHint(w, c.hintText())
 	}
 	if report.Problem != "" {
-		printProblem(w, "✗ "+report.Problem, report.Hint)
+		fmt.Fprintf(w, "✗ %s\n", report.Problem)
+		printHint(w, report.Hint)
 	}
-	for _, in := range report.Instances {
-		for _, note := range in.Notes {
-			fmt.Fprintf(w, "! %s: %s\n", in.Name, note)
-		}
+	for _, c := range causes(notes) {
+		fmt.Fprintf(w, "! %s: %s\n", c.who(), c.problem)
 	}
 }
 
-// printProblem writes a problem, and its hint below it.
-func printProblem(w io.Writer, problem, hint string) {
-	fmt.Fprintln(w, problem)
+// printHint writes the hint below a problem.
+func printHint(w io.Writer, hint string) {
 	if hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", strings.ReplaceAll(hint, "\n", "\n  "))
 	}

@@ -27,6 +27,7 @@ type display struct {
 	goal    goal
 	start   time.Time // of the capture proper
 	last    sample
+	shown   counts // with the last plain line
 	columns int    // of the terminal, where it does not say
 	asked   string // a question that stands on the terminal's last line, in place of the progress
 
@@ -188,6 +189,9 @@ func (d *display) show() {
 	if d.asked != "" {
 		return
 	}
+	if d.bar == nil && !d.hasChanged() {
+		return
+	}
 	text := d.text(time.Now())
 	if d.bar == nil {
 		fmt.Fprintln(d.w, text)
@@ -197,6 +201,20 @@ func (d *display) show() {
 		d.bar.Set64(d.reached())
 	}
 	d.bar.Describe(cut(text, d.room()))
+}
+
+// counts are what a line of the progress tells, but for the time and what follows from it.
+type counts struct{ instances, capturing, packets, dropped, reported, late int64 }
+
+// hasChanged says whether there is something new to show since it was asked last.
+func (d *display) hasChanged() bool {
+	p := d.progress
+	now := counts{p.Instances.Load(), p.Capturing.Load(), p.Packets.Load(), p.Dropped.Load(), p.Reported.Load(), p.Late.Load()}
+	if now == d.shown {
+		return false
+	}
+	d.shown = now
+	return true
 }
 
 // Columns that a bar takes beside its text, and the least that are left to that.

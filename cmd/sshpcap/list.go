@@ -71,12 +71,21 @@ func runList(c *cli.Context, signals *signals) error {
 	if err = show(&b, list, !c.Bool("no-headers")); err == nil {
 		err = s.print(b.Bytes())
 	}
+	printListProblems(os.Stderr, list)
+	return s.end(err, listStatus(list))
+}
+
+// printListProblems says why instances could not be asked, once for all with the same problem.
+func printListProblems(w io.Writer, list []capture.Listing) {
+	var problems []trouble
 	for _, l := range list {
 		if l.Problem != "" {
-			printError(os.Stderr, &usageError{l.Name + ": " + l.Problem, l.Hint})
+			problems = append(problems, trouble{l.Name, l.Problem, l.Hint})
 		}
 	}
-	return s.end(err, listStatus(list))
+	for _, c := range causes(problems) {
+		new(session).printCause(w, c)
+	}
 }
 
 func listStatus(list []capture.Listing) int {

@@ -266,11 +266,14 @@ func askCF(ctx context.Context, conn *plugin.Conn) (*cf.Session, error) {
 // addApps adds the instances of apps to a capture.
 func (s *session) addApps(ctx context.Context, a *apps) error {
 	a.follow = s.cfg.Follow
-	found, err := a.instances(ctx, false, func(in cf.Instance) {
-		s.display.line("%s", leftOut(in))
-	})
+	var skipped []cf.Instance
+	found, err := a.instances(ctx, false, func(in cf.Instance) { skipped = append(skipped, in) })
+	tellLeftOut(s.display, skipped)
 	if err != nil {
 		return err
+	}
+	for _, in := range skipped {
+		s.cfg.LeftOut = append(s.cfg.LeftOut, capture.LeftOut{Name: in.Name(), Target: appPrefix + in.Name(), State: strings.ToLower(in.State), Details: in.Details})
 	}
 	s.cfg.Instances = append(s.cfg.Instances, found...)
 	if s.cfg.Follow {
@@ -284,10 +287,20 @@ func (s *session) addApps(ctx context.Context, a *apps) error {
 	return nil
 }
 
-func leftOut(in cf.Instance) string {
-	text := fmt.Sprintf("%s is %s and is left out", in.Name(), strings.ToLower(in.State))
-	if in.Details != "" {
-		text += " (" + in.Details + ")"
+// tellLeftOut tells of instances that do not run, once for all that are so for the same reason.
+func tellLeftOut(d *display, skipped []cf.Instance) {
+	var reasons []trouble
+	for _, in := range skipped {
+		reasons = append(reasons, trouble{in.Name(), strings.ToLower(in.State), in.Details})
 	}
-	return text
+	for _, c := range causes(reasons) {
+		text := fmt.Sprintf("%s is %s and is left out", c.names[0], c.problem)
+		if n := len(c.names); n > 1 {
+			text = fmt.Sprintf("%s are %s and are left out: %s", count(n, "instance"), c.problem, listNames(c.names))
+		}
+		if c.hint != "" {
+			text += " (" + c.hint + ")"
+		}
+		d.line("%s", text)
+	}
 }

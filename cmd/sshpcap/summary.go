@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -41,6 +40,13 @@ func printTable(w io.Writer, report capture.Report) {
 			interfaces = append(interfaces, in.Interfaces...)
 		}
 		printRow(t, humanize.Comma(int64(len(others)))+" more", sum(interfaces), "stopped; --report FILE has them all")
+	}
+	for i, in := range report.LeftOut {
+		if i == mostRows {
+			fmt.Fprintf(t, "%s more\t-\t-\t-\t-\t-\t-\tleft out; --report FILE has them all\n", humanize.Comma(int64(len(report.LeftOut)-i)))
+			break
+		}
+		fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t%s\n", in.Name, whyLeftOut(in))
 	}
 	t.Flush()
 }
@@ -154,38 +160,65 @@ func howItEnded(in capture.InstanceReport) string {
 	return fmt.Sprintf("%s: %s", in.State, in.Problem)
 }
 
-// printWarnings says what a reader of the file should know before trusting it.
-func printWarnings(w io.Writer, report capture.Report) {
-	told := 0
-	for _, in := range report.Instances {
-		var text bytes.Buffer
-		warn(&text, in, sum(in.Interfaces))
-		if text.Len() > 0 {
-			told++
-		}
-		if told <= mostRows {
-			w.Write(text.Bytes())
-		}
+func whyLeftOut(in capture.LeftOut) string {
+	if in.Details == "" {
+		return "left out: " + in.State
 	}
-	if told > mostRows {
-		fmt.Fprintf(w, "warning: the like of %s more; hint: --report FILE has them all\n", count(told-mostRows, "instance"))
-	}
+	return "left out: " + in.State + " (" + in.Details + ")"
 }
 
-// warn says it of one instance.
-func warn(w io.Writer, in capture.InstanceReport, row capture.InterfaceReport) {
-	if row.Dropped != nil && *row.Dropped > 0 {
-		fmt.Fprintf(w, "warning: %s: its kernel dropped %s; hint: narrow it with --filter, --snaplen or --interface, or give a larger --helper-buffer\n",
-			in.Name, count(int(*row.Dropped), "packet"))
+// printWarnings says what a reader of the file should know before trusting it.
+// Each is said once for all instances that it is true of.
+func printWarnings(w io.Writer, report capture.Report) {
+	var dropped, behind, missing warning
+	var arrived int64
+	for _, in := range report.Instances {
+		row := sum(in.Interfaces)
+		if row.Dropped != nil && *row.Dropped > 0 {
+			dropped.add(in.Name, *row.Dropped)
+		}
+		if row.Behind && row.Unread != nil && *row.Unread > 0 {
+			behind.add(in.Name, *row.Unread)
+		}
+		if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
+			missing.add(in.Name, *row.Captured)
+			arrived += row.Received
+		}
 	}
-	if row.Behind && row.Unread != nil && *row.Unread > 0 {
-		fmt.Fprintf(w, "warning: %s: it was behind when it was stopped, and up to %s from its last moments are missing; hint: narrow it with --filter or --snaplen\n",
-			in.Name, count(int(*row.Unread), "packet"))
+	dropped.print(w, "its kernel dropped %s", "their kernels dropped %s", count(int(dropped.packets), "packet"),
+		"narrow it with --filter, --snaplen or --interface, or give a larger --helper-buffer")
+	behind.print(w, "it was behind when it was stopped, and up to %s from its last moments are missing",
+		"they were behind when they were stopped, and up to %s from their last moments are missing", count(int(behind.packets), "packet"),
+		"narrow it with --filter or --snaplen")
+	captured := fmt.Sprintf("%s packets, and %s arrived", humanize.Comma(missing.packets), humanize.Comma(arrived))
+	missing.print(w, "the helper says it captured %s", "the helpers say that they captured %s", captured, "")
+}
+
+// warning is what is not as it should be with some instances.
+type warning struct {
+	names   []string
+	packets int64 // that it concerns
+}
+
+func (t *warning) add(name string, packets int64) {
+	t.names = append(t.names, name)
+	t.packets += packets
+}
+
+// print says it, in the words for one instance or for several.
+func (t *warning) print(w io.Writer, one, several, what, hint string) {
+	if len(t.names) == 0 {
+		return
 	}
-	if in.State == capture.OK && row.Captured != nil && *row.Captured > row.Received {
-		fmt.Fprintf(w, "warning: %s: the helper says it captured %s packets, and %s arrived\n",
-			in.Name, humanize.Comma(*row.Captured), humanize.Comma(row.Received))
+	text := one
+	if len(t.names) > 1 {
+		text = several
 	}
+	fmt.Fprintf(w, "warning: %s: %s", cause{names: t.names}.who(), fmt.Sprintf(text, what))
+	if hint != "" {
+		fmt.Fprintf(w, "; hint: %s", hint)
+	}
+	fmt.Fprintln(w)
 }
 
 // printLate says what became of packets that came when later ones had been written.
