@@ -162,6 +162,20 @@ func TestFollowWaitsForAnInstance(t *testing.T) {
 	}
 }
 
+// A target of which the configuration makes no sense is not tried again.
+func TestFollowNotWithoutSense(t *testing.T) {
+	dials := 0
+	senseless := capture.Instance{Name: "senseless", Dial: func(context.Context) (*sshx.Conn, error) {
+		dials++
+		return nil, &sshx.Error{Kind: sshx.KindConfig, Problem: "no sense", Tip: "correct it"}
+	}}
+	f := follow(t, "x.pcapng", senseless)
+	report, err := f.run(t, func() bool { return false })
+	if err == nil || dials != 1 || report.Instances[0].State != capture.NotOpened || report.Instances[0].Problem != "no sense" {
+		t.Errorf("%v after %d dials: %+v", err, dials, report.Instances[0])
+	}
+}
+
 // One that stays away is lost, and says why.
 func TestFollowUntilTheEnd(t *testing.T) {
 	var starts atomic.Int64

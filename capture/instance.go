@@ -57,7 +57,8 @@ func (in *instance) capture() {
 		if !in.gone.Load() && !in.expired() {
 			err = in.once()
 		}
-		if !in.run.cfg.Follow || in.run.active.Err() != nil || in.finished() {
+		senseless := sshx.KindOf(err) == sshx.KindConfig // the configuration is read once
+		if !in.run.cfg.Follow || in.run.active.Err() != nil || in.finished() || senseless {
 			in.end(err)
 			return
 		}

@@ -118,7 +118,7 @@ func usable(addrs []net.Addr, zone string) (list []netip.Addr) {
 
 // explainBind is about an address of this machine.
 func explainBind(b *bindError) error {
-	return &Error{Kind: KindConfig, Problem: fmt.Sprintf("cannot connect from %s %s: %s", b.keyword, oneLine(b.value), plain(b.err)), Err: b.err,
+	return &Error{Kind: KindUnreachable, Problem: fmt.Sprintf("cannot connect from %s %s: %s", b.keyword, oneLine(b.value), plain(b.err)), Err: b.err,
 		Tip: "it must be an address or an interface of this machine; correct " + b.keyword + " in ssh_config"}
 }
 

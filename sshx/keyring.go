@@ -126,7 +126,7 @@ func parsePublic(text []byte) (ssh.PublicKey, error) {
 func sameKey(a, b ssh.PublicKey) bool { return string(a.Marshal()) == string(b.Marshal()) }
 
 // errNoPrompt is the failure to ask when there is nobody to ask.
-var errNoPrompt = errors.New("there is no terminal to ask for its passphrase")
+var errNoPrompt = errors.New("its passphrase cannot be asked for")
 
 // unlock gives the signer, asking for the passphrase if need be and asks is set.
 func (f *keyFile) unlock(ctx context.Context, d *Dialer, asks bool) (ssh.Signer, error) {

@@ -267,8 +267,13 @@ func (l *login) close() {
 func (l *login) refused(why string) error {
 	if len(l.locked) > 0 {
 		key := oneLine(shortPath(l.locked[0]))
-		return &Error{Kind: KindEncryptedKey, Problem: "the key " + key + " is encrypted, and there is no terminal to ask for its passphrase",
+		e := &Error{Kind: KindEncryptedKey, Problem: "the key " + key + " is encrypted, and there is no terminal to ask for its passphrase",
 			Tip: "add it to the agent with ssh-add " + key + ", or run this on a terminal"}
+		if l.e.NoPrompt {
+			e.Problem = "the key " + key + " is encrypted, and BatchMode in ssh_config forbids to ask for its passphrase"
+			e.Tip = "add it to the agent with ssh-add " + key + ", or set BatchMode no"
+		}
+		return e
 	}
 	e := &Error{Kind: KindLoginRefused, Problem: fmt.Sprintf("login refused for user %s (tried: %s)", oneLine(l.e.User), l.triedText())}
 	if why != "" {

@@ -29,7 +29,10 @@ func (l *login) tip(why string) string {
 		}
 	}
 	tip := "check the user (-l, --login) and the key (--identity, or ssh-add); the public key must be in the host's authorized_keys"
-	if !l.prompts() && (slices.Contains(l.allowed, "password") || slices.Contains(l.allowed, "keyboard-interactive")) {
+	switch asks := slices.Contains(l.allowed, "password") || slices.Contains(l.allowed, "keyboard-interactive"); {
+	case asks && l.e.NoPrompt:
+		tip = "check the user (-l, --login) and the key (--identity, ssh-add); the server takes passwords too, which BatchMode in ssh_config forbids to ask for"
+	case asks && l.d.Prompt == nil:
 		tip = "check the user (-l, --login) and the key (--identity, ssh-add); the server takes passwords too, which are asked for on a terminal only"
 	}
 	return tip + l.otherWays()

@@ -141,7 +141,7 @@ func TestMethods(t *testing.T) {
 	}{
 		{"NumberOfPasswordPrompts 1", 1, []string{"tried: password"}},
 		{"NumberOfPasswordPrompts 0", 0, []string{"tried: nothing"}},
-		{"BatchMode yes", 0, []string{"tried: nothing", "asked for on a terminal only"}},
+		{"BatchMode yes", 0, []string{"tried: nothing", "BatchMode in ssh_config"}},
 		{"PasswordAuthentication no", 0, []string{"the server takes password, which ssh_config switches off", "PasswordAuthentication"}},
 		{"PreferredAuthentications publickey", 0, []string{"the server takes password, which ssh_config switches off", "PreferredAuthentications"}},
 	} {
@@ -151,10 +151,13 @@ func TestMethods(t *testing.T) {
 			t.Errorf("%s: asked %d times, want %d", c.config, n, c.asked)
 		}
 	}
-	// A server that takes both: the preferred one goes first.
+	d := ask(new(int), "wrong", "BatchMode yes", "IdentityFile "+keygen(t, filepath.Join(t.TempDir(), "locked"), "ed25519", "secret", "-m", "PEM"))
 	s := newSSHD(t, "PasswordAuthentication yes", "KbdInteractiveAuthentication yes")
+	s.authorize(t, strings.Fields(read(t, d.ConfigFile))[3])
+	wantError(t, refuse(t, d, s.addr()), sshx.KindEncryptedKey, "BatchMode in ssh_config", "ssh-add")
+	// A server that takes both: the preferred one goes first.
 	n := 0
-	d := s.login(t, "IdentityFile "+s.key, "PreferredAuthentications password,publickey", "NumberOfPasswordPrompts 2")
+	d = s.login(t, "IdentityFile "+s.key, "PreferredAuthentications password,publickey", "NumberOfPasswordPrompts 2")
 	d.Prompt = func(context.Context, sshx.Prompt) (string, error) { n++; return "wrong", nil }
 	dial(t, d, s.addr())
 	if n != 2 {
@@ -164,10 +167,10 @@ func TestMethods(t *testing.T) {
 	wantError(t, refuse(t, d, s.addr()), sshx.KindLoginRefused, "tried: nothing")
 	// One that has nothing to ask by keyboard-interactive still takes passwords.
 	n = 0
-	d = s.login(t, "IdentityFile none", "NumberOfPasswordPrompts 1")
+	d = s.login(t, "IdentityFile none", "NumberOfPasswordPrompts 2")
 	d.Prompt = func(context.Context, sshx.Prompt) (string, error) { n++; return "wrong", nil }
-	wantError(t, refuse(t, d, s.addr()), sshx.KindLoginRefused, "tried: keyboard-interactive, password")
-	if n != 1 {
+	wantError(t, refuse(t, d, s.addr()), sshx.KindLoginRefused, "tried: keyboard-interactive, password, password)")
+	if n != 2 {
 		t.Errorf("asked %d times", n)
 	}
 	// What was taken already is not what is wrong.
@@ -187,7 +190,7 @@ func TestBind(t *testing.T) {
 		"BindAddress ::1":         {"BindAddress ::1", "another family"},
 		"BindInterface nosuchnic": {"BindInterface nosuchnic", "no such network interface"},
 	} {
-		wantError(t, refuse(t, s.client(t, config), s.addr()), sshx.KindConfig, append(words, "ssh_config")...)
+		wantError(t, refuse(t, s.client(t, config), s.addr()), sshx.KindUnreachable, append(words, "ssh_config")...)
 	}
 	wantError(t, refuse(t, s.client(t, "AddressFamily inet6"), s.addr()), sshx.KindUnreachable, "no address of the family inet6", "AddressFamily")
 }
@@ -358,7 +361,8 @@ func publicKey(t testing.TB, file string) ssh.PublicKey {
 	return key
 }
 
-// FuzzRevoked: no file makes reading it fail other than by an error, and one with the key in it never lets the key in.
+// FuzzRevoked: no file makes reading it fail other than by an error, and one that lets the key in no longer does with the
+// key behind it.
 func FuzzRevoked(f *testing.F) {
 	key := publicKey(f, keygen(f, filepath.Join(f.TempDir(), "k"), "ed25519", "")+".pub")
 	for _, text := range [][]byte{nil, []byte("# x\n"), krlText(), krlText(krlSection(2, krlString([]byte("key")))), krlText(krlSection(1, append(make([]byte, 8), krlSection(0x22, append(make([]byte, 8), krlString([]byte{1})...))...)))} {
@@ -372,6 +376,7 @@ func FuzzRevoked(f *testing.F) {
 		}
 		if err := sshx.Revoked(name, key); err != nil {
 			printable(t, strings.ReplaceAll(err.Error(), name, ""))
+			return
 		}
 		var with []byte
 		if strings.HasPrefix(string(text), "SSHKRL\n\x00") {
