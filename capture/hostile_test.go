@@ -1,14 +1,20 @@
 package capture_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sshpcap/sshpcap/capture"
 	"github.com/sshpcap/sshpcap/internal/sshserver"
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // One packet of the far future makes all later packets of others late. Files of a rotated output are full all the same,
@@ -106,5 +112,78 @@ func TestFollowSessionsThatDoNotEnd(t *testing.T) {
 	_, err := f.run(t, func() bool { return server.Accepted() >= 2 })
 	if err == nil || !strings.Contains(err.Error(), "nothing captured") {
 		t.Error(err)
+	}
+}
+
+// oddStream is what an instance gives whose records are framed soundly and make no sense: between them are 3 packets of 60
+// bytes for each. It returns how many are to be written.
+func oddStream(h *helper) (kept int) {
+	record := func(sec, frac, captured, orig uint32) {
+		head := binary.LittleEndian.AppendUint32(nil, sec)
+		for _, n := range []uint32{frac, captured, orig} {
+			head = binary.LittleEndian.AppendUint32(head, n)
+		}
+		h.Stdout.Write(append(head, make([]byte, captured)...))
+		h.written++ // the helper counts it, too
+	}
+	now := uint32(time.Now().Unix())
+	for _, odd := range []struct {
+		kept int
+		give func()
+	}{
+		{1, func() { record(now, 1e9, 60, 60) }},
+		{1, func() { record(1<<32-1, 3e9, 60, 60) }},
+		{0, func() { record(now, 0, 262145, 262145) }},
+		{0, func() { record(now, 0, 16<<20, 5) }},
+		{1, func() { record(now, 0, 60, 3) }},
+		{1, func() { record(now, 0, 200, 200) }}, // and 100 were asked for
+	} {
+		for range 3 {
+			h.packet(time.Now(), 1)
+		}
+		odd.give()
+		kept += 3 + odd.kept
+	}
+	h.packet(time.Now(), 1)
+	return kept + 1
+}
+
+// TestOddPackets: what makes no sense in an instance's packets ends neither the instance nor what others give; it is
+// counted and named. The file is readable to its end, for programs that give up at such packets, too.
+func TestOddPackets(t *testing.T) {
+	for _, name := range []string{"x.pcapng", "x.pcap"} {
+		t.Run(name, func(t *testing.T) {
+			const kept = 6*3 + 4 + 1
+			var given atomic.Bool // a packet of 2106 waits for the end
+			f := newFixture(t, name,
+				instance(t, "odd", tcpdump{give: func(h *helper) {
+					if n := oddStream(h); n != kept {
+						t.Errorf("%d are to be written, want %d", n, kept)
+					}
+					given.Store(true)
+				}}.run),
+				instance(t, "good", tcpdump{give: burst(2, 50)}.run))
+			f.Snaplen = 100
+			report, err := f.run(t, given.Load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSums(t, report)
+			odd, good := report.Instances[0], report.Instances[1]
+			i := odd.Interfaces[0]
+			if odd.State != capture.OK || good.State != capture.OK || i.Received != kept+2 || i.Discarded != 2 || good.Interfaces[0].Written != 50 {
+				t.Errorf("%s %q, %s, %+v", odd.State, odd.Problem, good.State, i)
+			}
+			want := merge.Oddities{merge.OddFraction: 2, merge.OddTime: 1, merge.OddTooLong: 2, merge.OddOriginal: 1, merge.OddCut: 1}
+			if !slices.Equal(i.Oddities, want.List()) || len(good.Interfaces[0].Oddities) != 0 {
+				t.Errorf("counts %v, want %v", i.Oddities, want.List())
+			}
+			for _, args := range [][]string{{"tshark", "-r", f.path, "-T", "fields", "-e", "frame.number"}, {"tcpdump", "-n", "-t", "-r", f.path}} {
+				out, err := exec.Command(args[0], args[1:]...).Output()
+				if n := bytes.Count(out, []byte("\n")); err != nil || n != kept+50 {
+					t.Errorf("%s: %d packets, want %d: %v", args[0], n, kept+50, err)
+				}
+			}
+		})
 	}
 }

@@ -149,9 +149,9 @@ func (p *pump) begin() {
 		return
 	}
 	header := sources[0].header
+	header.Snaplen = p.run.cfg.snaplen(0) // covers those that come later, too
 	for _, src := range sources {
 		header.Nano = header.Nano || src.header.Nano
-		header.Snaplen = max(header.Snaplen, src.header.Snaplen)
 		if src.header.LinkType != header.LinkType {
 			p.fail(p.linkTypes(sources))
 			return

@@ -95,24 +95,25 @@ type InstanceReport struct {
 
 // InterfaceReport is what came of one network interface. Received = Written + Discarded, always.
 type InterfaceReport struct {
-	Name      string     `json:"name"`
-	LinkType  string     `json:"link_type"`
-	Received  int64      `json:"received"`  // packets that reached us whole
-	Written   int64      `json:"written"`   // of those, in the output
-	Discarded int64      `json:"discarded"` // of those, beyond a limit or not writable
-	Late      int64      `json:"late"`      // of those written, behind a later packet at first
-	Gaps      int64      `json:"gaps"`      // times that it was lost and came back
-	Truncated int64      `json:"truncated"` // records that were cut off by the end of the stream
-	Bytes     int64      `json:"bytes"`     // of the packets written
-	Captured  *int64     `json:"captured"`  // by the helper, as it says; null = it did not say
-	Filtered  *int64     `json:"filtered"`  // passed the filter, as the kernel says
-	Dropped   *int64     `json:"dropped"`   // by the kernel, for want of buffer space
-	Unread    *int64     `json:"unread"`    // passed the filter in the helper's last moments, and not read by it; those that came before the stop are lost
-	Without   []string   `json:"without"`   // what the interface does not take although it is asked for by itself; names of remote.Extra
-	Behind    bool       `json:"behind"`    // packets of before the stop were still coming when the helper was ended
-	First     *time.Time `json:"first"`     // time of the first packet
-	Last      *time.Time `json:"last"`
-	End       string     `json:"end"`
+	Name      string         `json:"name"`
+	LinkType  string         `json:"link_type"`
+	Received  int64          `json:"received"`  // packets that reached us whole
+	Written   int64          `json:"written"`   // of those, in the output
+	Discarded int64          `json:"discarded"` // of those, beyond a limit, not writable, or skipped
+	Late      int64          `json:"late"`      // of those written, behind a later packet at first
+	Gaps      int64          `json:"gaps"`      // times that it was lost and came back
+	Truncated int64          `json:"truncated"` // records that were cut off by the end of the stream
+	Oddities  []merge.Oddity `json:"oddities"`  // of those received, what makes no sense; Discarded has those that were skipped
+	Bytes     int64          `json:"bytes"`     // of the packets written
+	Captured  *int64         `json:"captured"`  // by the helper, as it says; null = it did not say
+	Filtered  *int64         `json:"filtered"`  // passed the filter, as the kernel says
+	Dropped   *int64         `json:"dropped"`   // by the kernel, for want of buffer space
+	Unread    *int64         `json:"unread"`    // passed the filter in the helper's last moments, and not read by it; those that came before the stop are lost
+	Without   []string       `json:"without"`   // what the interface does not take although it is asked for by itself; names of remote.Extra
+	Behind    bool           `json:"behind"`    // packets of before the stop were still coming when the helper was ended
+	First     *time.Time     `json:"first"`     // time of the first packet
+	Last      *time.Time     `json:"last"`
+	End       string         `json:"end"`
 }
 
 // report puts together what a run that has ended did.
@@ -200,7 +201,8 @@ func (p *pump) instance(in *instance) InstanceReport {
 }
 
 func (p *pump) stream(s *stream) InterfaceReport {
-	rep := InterfaceReport{Name: s.iface, Received: s.received, Gaps: s.gaps, Without: names(s.lacks()), Behind: s.behind.Load(), End: s.ending}
+	rep := InterfaceReport{Name: s.iface, Received: s.received + s.odd.SkippedPackets(), Gaps: s.gaps, Without: names(s.lacks()), Behind: s.behind.Load(), End: s.ending}
+	rep.Oddities = s.odd.List()
 	if s.cutShort {
 		rep.Truncated = 1
 	}

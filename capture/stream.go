@@ -49,11 +49,12 @@ type stream struct {
 	choice                  // of the helper
 	report   remote.Report
 	host     host
-	received int64   // records framed
-	claims           // of all its helpers
-	current  *claims // of those whose packets stand under the same interface of the file as the attempt's
-	gaps     int64   // times that it was lost and came back
-	cutShort bool    // the last record was not whole
+	received int64          // records framed
+	odd      merge.Oddities // of them and of those that were skipped
+	claims                  // of all its helpers
+	current  *claims        // of those whose packets stand under the same interface of the file as the attempt's
+	gaps     int64          // times that it was lost and came back
+	cutShort bool           // the last record was not whole
 	ending   string
 }
 
@@ -230,7 +231,7 @@ func addClaim(sum *int64, n uint64) { *sum = min(*sum+int64(min(n, mostClaimed))
 func (s *stream) complete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open && !s.silent && s.captured == s.received
+	return s.open && !s.silent && s.captured == s.received+s.odd.SkippedPackets()
 }
 
 // begin notes how a new attempt is made.
@@ -358,6 +359,9 @@ func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct
 	if err != nil {
 		return err, false
 	}
+	header.Snaplen = r.cfg.snaplen(header.Snaplen)
+	reader.CutTo(header.Snaplen)
+	defer s.countOdd(reader)
 	s.awaitClock(log, measured)
 	if err := s.opening(header, log, reader); err != nil {
 		process.Close()
@@ -414,6 +418,19 @@ func (s *stream) starve(process *sshx.Process) {
 
 // starving is how long the lines of shell around a helper may give it to read what its kernel has for it.
 const starving = 500 * time.Millisecond
+
+// snaplen is the snapshot length that packets of a stream are written with: what was asked for, or what the stream claims
+// if that is less.
+func (cfg Config) snaplen(claimed uint32) uint32 {
+	return min(merge.Snaplen(claimed), merge.Snaplen(uint32(cfg.Snaplen)))
+}
+
+// countOdd records what in an attempt's packets made no sense.
+func (s *stream) countOdd(reader *merge.Reader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.odd.Add(reader.Oddities())
+}
 
 // stdout is what a helper writes there, read without a copy.
 type stdout struct{ *sshx.Process }

@@ -78,6 +78,7 @@ type InputReport struct {
 	Sorted     bool
 	Damage     *Damage // nil = whole
 	Notes      []Note
+	Skipped    int64 // packets that make no sense, and are left out
 }
 
 // Damage is where an input ends to make sense. What is before was used.

@@ -63,12 +63,15 @@ func TestGopacketFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := report.Inputs[0].Damage; (d == nil) != whole {
-				t.Errorf("damage: %v; pcapgo says %v", d, theirs)
+			if in := report.Inputs[0]; in.Damage != nil || (in.Skipped == 0) != whole {
+				t.Errorf("damage: %v, %d skipped; pcapgo says %v", in.Damage, in.Skipped, theirs)
 			}
 			got, err := readGopacket(t, out)
 			if !errors.Is(err, io.EOF) {
 				t.Errorf("of ours pcapgo says %v", err)
+			}
+			if !whole && len(got) > len(want) {
+				got = got[:len(want)] // of a section behind that of the other version
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("%d packets, and pcapgo reads %d:\n%v\n%v", len(got), len(want), got, want)

@@ -15,6 +15,7 @@ var maxHeld = 256 << 20 // only a test sets it
 const (
 	garbage         = 2
 	aroundInterface = 80
+	aroundOffset    = 80 // of one whose times begin before 1970: in two maps
 )
 
 // budget shares maxHeld among the inputs. Half of it belongs to all in equal parts, so that no input can take another's.

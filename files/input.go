@@ -63,6 +63,7 @@ type chunk struct {
 	blocks  int     // records that are no packets
 	damage  *Damage // what comes behind it cannot be used; nothing does
 	notes   notes
+	odd     *merge.Oddities // of all that the input has given so far; nil = as before
 	release func()
 
 	taken   int   // packets that are in a round
@@ -210,6 +211,10 @@ func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, erro
 		o.format, o.decoder = "pcapng"+suffix, newPcapng(s, r, size.other)
 		return o, nil
 	}
+	if what := mistaken(head, r, regular); what != "" {
+		o.close()
+		return nil, fmt.Errorf("%w: it is %s", ErrNoCapture, what)
+	}
 	o.format, o.quick = "pcap"+suffix, suffix == "" && regular
 	reader := merge.NewReader(&limited{r, size.other})
 	if o.quick {
@@ -221,6 +226,23 @@ func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, erro
 	}
 	return o, nil
 }
+
+// mistaken says what begins with head, and goes on with r, if that is neither pcap nor pcapng and can be told. Of what is no
+// regular file no more is read: nothing more may come.
+func mistaken(head []byte, r io.Reader, regular bool) string {
+	if merge.IsPcap(head) {
+		return ""
+	}
+	if regular {
+		more := make([]byte, maxHead)
+		n, _ := io.ReadFull(r, more) // from head on: what it is after all does not depend on why there is no more
+		head = more[:n]
+	}
+	return merge.Identify(head)
+}
+
+// maxHead is how much of an input is looked at to tell what it is.
+const maxHead = 512
 
 // peek reads the first four bytes, and returns a reader that gives them again.
 func peek(r io.Reader) ([]byte, io.Reader, error) {
@@ -283,9 +305,9 @@ type pcapDecoder struct {
 	name   string
 	reader *merge.Reader
 	header merge.Header
-	off    int64
-	told   bool // the interface
-	ended  bool // by damage
+	odd    merge.Oddities // that are known
+	told   bool           // the interface
+	ended  bool           // by damage
 }
 
 // limited gives at most size bytes at once, which bounds what a merge.Reader takes.
@@ -297,13 +319,13 @@ type limited struct {
 func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
 
 func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
-	d := &pcapDecoder{name: name, reader: reader, off: 24}
+	d := &pcapDecoder{name: name, reader: reader}
 	var err error
 	d.header, err = d.reader.ReadHeader()
 	var format *merge.FormatError
 	switch {
 	case errors.As(err, &format):
-		return nil, ErrNoCapture
+		return nil, fmt.Errorf("%w: %s", ErrNoCapture, format.Reason)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("%w: it is cut off in its header", ErrNoCapture)
 	}
@@ -324,21 +346,32 @@ func (d *pcapDecoder) next() (*chunk, error) {
 		return nil, io.EOF
 	}
 	b, err := d.reader.Next()
+	if odd := d.reader.Oddities(); odd != d.odd {
+		d.odd = odd
+		c.odd = snapshot(odd)
+	}
 	if err == nil {
-		d.off += int64(len(b.Data))
 		c.batch, c.release = b, b.Release
 		return c, nil
 	}
-	if err == io.EOF {
-		return nil, io.EOF
-	}
 	d.ended = true
-	c.damage = &Damage{File: d.name, Offset: d.off, Reason: err.Error()}
-	var format *merge.FormatError
-	if errors.As(err, &format) {
-		c.damage.Offset, c.damage.Reason = format.Offset, format.Reason
-	} else if err == merge.ErrTruncated {
-		c.damage.Reason = "its last packet is cut short"
+	if err != io.EOF {
+		c.damage = d.damageOf(err)
 	}
 	return c, nil
+}
+
+// snapshot is a copy for another goroutine.
+func snapshot(odd merge.Oddities) *merge.Oddities { return &odd }
+
+// damageOf says what the input ended with.
+func (d *pcapDecoder) damageOf(err error) *Damage {
+	damage := &Damage{File: d.name, Offset: d.reader.Offset(), Reason: err.Error()}
+	var format *merge.FormatError
+	if errors.As(err, &format) {
+		damage.Offset, damage.Reason = format.Offset, format.Reason
+	} else if err == merge.ErrTruncated {
+		damage.Reason = "its last packet is cut short"
+	}
+	return damage
 }

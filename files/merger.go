@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // merger merges inputs into a sink, in rounds (see round). Several workers do all of the work, each with rounds of its own
@@ -100,10 +103,10 @@ func (m *merging) mergeTo(ctx context.Context, sources []source, s *sink) error 
 	ctx, stop := context.WithCancel(ctx)
 	defer reading.Wait()
 	defer stop()
-	g := &merger{allQuick: true, sink: s, packets: &m.cfg.Progress.Packets}
+	g := &merger{allQuick: true, sink: s, packets: &m.cfg.Progress.Packets, newest: math.MinInt64}
 	g.changed.L = &g.mu
 	for i, from := range sources {
-		in := &input{source: from}
+		in := &input{source: from, newest: math.MinInt64}
 		g.inputs = append(g.inputs, in)
 		if err := in.start(ctx, m.readCounter(from), readSizesOf(i, len(sources))); err != nil {
 			return cmp.Or(ctx.Err(), err)
@@ -283,20 +286,20 @@ func (w *worker) gather(ctx context.Context, r *round) (last bool) {
 	}
 	bound := w.ends.winner
 	for _, in := range w.inputs {
-		in.estimate(int64(bound.time))
+		in.estimate(bound.at())
 	}
 	for i, in := range w.inputs {
 		in.cut(r, i, bound, w.newest)
 	}
-	w.newest = int64(bound.time)
-	return bound.time == never
+	w.newest = bound.at()
+	return w.newest == never
 }
 
 // readAhead reads what the next round is made of: always from the input of whose packets there are those up to the
 // earliest time only (Knuth, The Art of Computer Programming, volume 3, section 5.4.6: forecasting), so that no more is
 // held than a round and a chunk of each input.
 func (w *worker) readAhead(ctx context.Context) error {
-	for read := 0; w.ends.winner.time != never; {
+	for read := 0; w.ends.winner.at() != never; {
 		in := w.inputs[w.ends.winner.input]
 		if len(in.queue) > 0 && (read >= roundSize || !in.ready()) {
 			return nil
@@ -336,6 +339,9 @@ func (w *worker) read(ctx context.Context, in *input) (int64, error) {
 		if c.damage != nil {
 			in.damage = c.damage
 		}
+		if c.odd != nil {
+			in.odd = *c.odd
+		}
 		if c.batch == nil {
 			c.release()
 			continue
@@ -359,6 +365,19 @@ func (m *merging) account(inputs []*input, s *sink) {
 		}
 		r := &m.report.Inputs[in.report]
 		r.Format, r.Packets, r.Interfaces, r.Damage, r.Sorted = in.format, in.packets, len(in.numbers), in.damage, !in.disordered
-		r.Notes = in.notes
+		r.Skipped = in.odd.SkippedPackets()
+		r.Notes = append(in.oddNotes(m.cfg.Format), in.notes...)
 	}
+}
+
+// oddNotes says what of an input makes no sense.
+func (in *input) oddNotes(format Format) (all []Note) {
+	odd := in.odd
+	if format != Pcap {
+		odd[merge.OddPcapTime] = 0
+	}
+	for _, o := range odd.List() {
+		all = append(all, Note{What: o.Thing, Text: o.Text, Count: o.Count})
+	}
+	return all
 }

@@ -3,6 +3,8 @@ package files
 import (
 	"encoding/binary"
 	"slices"
+
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // eachOption gives each option of a list, up to its end or to where it makes no sense.
@@ -10,7 +12,11 @@ func (d *pcapngDecoder) eachOption(list []byte, each func(code uint16, value []b
 	for len(list) >= 4 {
 		code, n := d.order.Uint16(list), int(d.order.Uint16(list[2:]))
 		padded := n + -n&3
-		if code == 0 || len(list) < 4+padded {
+		if code == 0 {
+			return
+		}
+		if len(list) < 4+padded {
+			d.odd[merge.OddOption]++
 			return
 		}
 		each(code, list[4:4+n])
@@ -33,6 +39,10 @@ func appendOption(to []byte, code uint16, value []byte) []byte {
 
 // appendOption appends an option, with the numbers in it little-endian.
 func (d *pcapngDecoder) appendOption(to []byte, kind uint32, code uint16, value []byte) []byte {
+	if !makesSense(kind, code, value) {
+		d.odd[merge.OddOption]++
+		return to
+	}
 	if customNoCopy(code) {
 		d.notes.add("custom option", leftOutNoCopy, 1)
 		return to
@@ -49,6 +59,31 @@ func (d *pcapngDecoder) appendOption(to []byte, kind uint32, code uint16, value 
 		slices.Reverse(value[:4])
 	}
 	return appendOption(to, code, value)
+}
+
+// makesSense reports whether an option's value has a size that it can have. With others Wireshark gives up the whole file,
+// with all packets behind (wiretap/pcapng.c).
+func makesSense(kind uint32, code uint16, value []byte) bool {
+	n := len(value)
+	switch {
+	case custom(code):
+		return n >= 4
+	case kind == blockInterface && code == 11: // if_filter, behind a code of its kind
+		return n >= 1
+	case kind != blockPacket:
+		return true
+	}
+	switch code {
+	case 2, 6: // epb_flags, epb_queue
+		return n == 4
+	case 4, 5: // epb_dropcount, epb_packetid
+		return n == 8
+	case 7: // epb_verdict: of an eBPF program, of either kind, it has 64 bits
+		return n >= 1 && (value[0] != 1 && value[0] != 2 || n == 9)
+	case 3: // epb_hash, behind its algorithm
+		return n >= 1
+	}
+	return true
 }
 
 // numbers is the size of the numbers that an option's value is made of; 0 = it is bytes or text.
@@ -75,10 +110,19 @@ func (d *pcapngDecoder) names(body []byte) []byte {
 	for len(rest) >= 4 {
 		kind, n := d.order.Uint16(rest), int(d.order.Uint16(rest[2:]))
 		padded := n + -n&3
-		if kind == 0 || len(rest) < 4+padded {
+		if kind == 0 {
 			break
 		}
-		to = appendOption(to, kind, rest[4:4+n])
+		if len(rest) < 4+padded {
+			d.odd[merge.OddName]++
+			rest = nil
+			break
+		}
+		if isName(kind, rest[4:4+n]) {
+			to = appendOption(to, kind, rest[4:4+n])
+		} else {
+			d.odd[merge.OddName]++
+		}
 		rest = rest[4+padded:]
 	}
 	to = append(to, 0, 0, 0, 0)
@@ -86,4 +130,20 @@ func (d *pcapngDecoder) names(body []byte) []byte {
 		to = ended(append(to, d.optionsOf(rest[4:], blockNames)...), len(to))
 	}
 	return to
+}
+
+// isName reports whether a record of names makes sense: an address, and names that are ended by a zero byte. With others
+// Wireshark gives up the whole file, as with options.
+func isName(kind uint16, value []byte) bool {
+	const ipv4, ipv6 = 1, 2
+	size := 0
+	switch kind {
+	case ipv4:
+		size = 4
+	case ipv6:
+		size = 16
+	default:
+		return true
+	}
+	return len(value) == size || len(value) > size && value[len(value)-1] == 0
 }

@@ -38,7 +38,7 @@ func (o *order) disordered() bool { return o.earliest != math.MaxInt64 }
 
 // rewrite writes what the sink wrote to old in time order.
 func (s *sink) rewrite(ctx context.Context, old io.ReaderAt, to io.Writer, dir string) error {
-	tail := merge.Tail{File: old, From: s.order.places.Before(s.order.earliest), To: s.size(), Pcapng: s.pcapng != nil, Nano: s.nano, Dir: dir}
+	tail := merge.Tail{File: old, From: s.order.places.Before(s.order.earliest), To: s.size(), Pcapng: s.pcapng != nil, Nano: s.nano, Offset: s.offset, Dir: dir}
 	if _, err := io.Copy(to, untilDone{ctx, io.NewSectionReader(old, 0, tail.From)}); err != nil {
 		return err
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"math/bits"
 
 	"github.com/sshpcap/sshpcap/merge"
 )
@@ -49,6 +47,7 @@ type pcapngDecoder struct {
 	free       chan *ngChunk
 
 	section []ngInterface // interfaces of this section
+	unknown bool          // its version is not known, so that nothing of it is
 	count   int           // of all sections
 	last    int64         // time of the last packet
 	timed   bool          // there is such a time
@@ -57,17 +56,25 @@ type pcapngDecoder struct {
 	comments [][]byte // options that this section's interfaces are to have
 	untold   bool     // none of them has them yet
 	notes    notes    // of what came since the last chunk
+
+	odd, told merge.Oddities // what made no sense, and what of it is known
 }
 
 type ngInterface struct {
-	unit    int64
+	unit    int64  // ns; negative: an if_tsresol finer than any clock's, see fineTime
 	perSec  uint64 // units; 0 = 1e6 and 1e9, for which unit is the ns of one
 	offset  int64  // s
 	link    merge.LinkType
 	snaplen uint32
-	number  int32 // of all sections
+	number  int32 // of all sections; absent
 	micro   bool  // microseconds tell its times apart
 }
+
+// absent is the number of an interface whose description makes no sense: it is counted in its section, and has no packets.
+const absent = -1
+
+// base is what its times in the output begin from, in s: not after 1970.
+func (in *ngInterface) base() int64 { return max(min(in.offset, 0), -mostSeconds) }
 
 // ngChunk is a chunk with its memory.
 type ngChunk struct {
@@ -141,7 +148,7 @@ func (d *pcapngDecoder) next() (*chunk, error) {
 	switch {
 	case err == errMore && (d.err == nil || len(c.b.Records) > 0 || len(c.events) > 0):
 	case err == errMore && d.start == d.end && d.err == io.EOF:
-		if len(c.notes) == 0 {
+		if len(c.notes) == 0 && d.odd == d.told {
 			return nil, io.EOF
 		}
 	case err == errMore:
@@ -155,6 +162,10 @@ func (d *pcapngDecoder) next() (*chunk, error) {
 	}
 	if c.damage != nil {
 		d.start, d.end, d.err = 0, 0, io.EOF
+	}
+	if d.odd != d.told {
+		d.told = d.odd
+		c.odd = snapshot(d.odd)
 	}
 	return &c.chunk, nil
 }
@@ -198,7 +209,7 @@ func (d *pcapngDecoder) frame(c *ngChunk) error {
 			}
 		}
 		claimed := d.order.Uint32(p[4:])
-		n, limit := claimed+-claimed&3, d.maxLength(kind)
+		n, limit := claimed+-claimed&3, d.maxLength()
 		if claimed < 12 || claimed > limit {
 			return fmt.Errorf("a block claims %d bytes", claimed)
 		}
@@ -224,12 +235,9 @@ func (d *pcapngDecoder) frame(c *ngChunk) error {
 }
 
 // maxLength is how long a block may be. Those of ours may have grown.
-func (d *pcapngDecoder) maxLength(kind uint32) uint32 {
+func (d *pcapngDecoder) maxLength() uint32 {
 	if d.source.report < 0 {
 		return maxBlock + 1<<20
-	}
-	if kind == blockPacket || kind == blockSimple || kind == blockOldPacket {
-		return maxPacket
 	}
 	return maxBlock
 }
@@ -245,7 +253,7 @@ func (d *pcapngDecoder) unpadded(p []byte, claimed uint32) error {
 	sound := last == claimed || last == n
 	if len(next) >= 8 {
 		size := d.order.Uint32(next[4:])
-		sound = sound && (d.order.Uint32(next) == blockSection || size >= 12 && size <= d.maxLength(d.order.Uint32(next)))
+		sound = sound && (d.order.Uint32(next) == blockSection || size >= 12 && size <= d.maxLength())
 	} else {
 		sound = sound && len(next) == 0
 	}
@@ -254,6 +262,10 @@ func (d *pcapngDecoder) unpadded(p []byte, claimed uint32) error {
 	}
 	d.notes.add("block", unpaddedBlock, 1)
 	return nil
+}
+
+func isPacket(kind uint32) bool {
+	return kind == blockPacket || kind == blockSimple || kind == blockOldPacket
 }
 
 func isEvent(kind uint32) bool {
@@ -278,27 +290,34 @@ func (d *pcapngDecoder) setOrder(p []byte) error {
 
 // block takes one whole block.
 func (d *pcapngDecoder) block(c *ngChunk, kind uint32, body []byte) error {
+	if d.unknown && kind != blockSection {
+		if isPacket(kind) {
+			d.odd[merge.OddVersion]++
+		}
+		return nil
+	}
 	switch kind {
 	case blockSection:
 		if len(body) < 16 {
-			return errors.New("a section's header is too short")
+			d.odd[merge.OddBlock]++
+			body = make([]byte, 16)
+			d.order.PutUint16(body[4:], 1)
 		}
-		if major := d.order.Uint16(body[4:]); major != 1 {
-			return fmt.Errorf("version %d of pcapng is not known", major)
-		}
+		d.unknown = d.order.Uint16(body[4:]) != 1
 		d.section = d.section[:0]
 		d.beginSection(c, body[16:])
 	case blockInterface:
 		return d.describe(c, body)
 	case blockPacket, blockOldPacket, blockSimple:
-		return d.packet(c, kind, body)
+		d.packet(c, kind, body)
 	case blockStatistics:
-		return d.statistics(c, body)
+		d.statistics(c, body)
 	case blockNames:
 		c.events = append(c.events, event{kind: kind, off: d.off, body: d.names(body)})
 	case blockSecrets:
 		if len(body) < 8 || uint64(d.order.Uint32(body[4:])) > uint64(len(body)-8) {
-			return errors.New("a block of secrets is too short")
+			d.odd[merge.OddBlock]++
+			return nil
 		}
 		secret := int(d.order.Uint32(body[4:]))
 		to := binary.LittleEndian.AppendUint32(nil, d.order.Uint32(body))
@@ -330,11 +349,13 @@ func ended(body []byte, at int) []byte {
 }
 
 func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
-	if len(body) < 8 {
-		return errors.New("an interface's description is too short")
-	}
-	if d.count == maxInterfaces {
+	if len(d.section) == maxInterfaces || d.count == maxInterfaces {
 		return fmt.Errorf("it has more than %d interfaces", maxInterfaces)
+	}
+	if len(body) < 8 {
+		d.odd[merge.OddBlock]++
+		d.section = append(d.section, ngInterface{number: absent}) // others keep their numbers
+		return nil
 	}
 	in := ngInterface{number: int32(d.count), link: merge.LinkType(d.order.Uint16(body)), unit: 1000, snaplen: d.order.Uint32(body[4:])}
 	in.micro = true
@@ -344,9 +365,14 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 		switch {
 		case code == optionResolution && len(value) == 1:
 			in.unit, in.perSec, in.micro = resolution(value[0])
+			if in.unit < 0 {
+				d.odd[merge.OddResolution]++
+			}
 		case code == optionOffset && len(value) == 8:
 			in.offset = int64(d.order.Uint64(value))
-		case code != optionResolution && code != optionOffset:
+		case code == optionResolution || code == optionOffset:
+			d.odd[merge.OddOption]++
+		default:
 			named = named || code == optionName
 			kept = d.appendOption(kept, blockInterface, code, value)
 		}
@@ -358,109 +384,9 @@ func (d *pcapngDecoder) describe(c *ngChunk, body []byte) error {
 	d.count++
 	d.section = append(d.section, in)
 	c.events = append(c.events, event{kind: blockInterface, off: d.off, iface: iface{
-		Interface: merge.Interface{LinkType: in.link, Snaplen: in.snaplen, Nano: !in.micro},
+		Interface: merge.Interface{LinkType: in.link, Snaplen: in.snaplen, Nano: !in.micro, Offset: in.base()},
 		options:   kept, input: d.name,
 	}})
-	return nil
-}
-
-// resolution reads an if_tsresol: the ns of a unit or, where that is no whole number, the units of a second. It says
-// whether microseconds can tell all its times apart.
-func resolution(r byte) (unit int64, perSec uint64, micro bool) {
-	exponent := r & 0x7f
-	switch {
-	case r == 6:
-		return 1000, 0, true
-	case r == 9:
-		return 1, 0, false
-	case r < 9:
-		unit = 1
-		for range 9 - exponent {
-			unit *= 10
-		}
-		return unit, 0, exponent <= 6
-	case r&0x80 == 0 && exponent <= 19:
-		perSec = 1
-		for range exponent {
-			perSec *= 10
-		}
-		return 0, perSec, false
-	case r&0x80 != 0 && exponent <= 63:
-		return 0, 1 << exponent, exponent == 0
-	}
-	return 0, math.MaxUint64, false // finer than anything: all times are the epoch
-}
-
-// time converts a timestamp. What does not fit into int64 nanoseconds stops at its ends.
-func (in *ngInterface) time(ticks uint64) int64 {
-	var sec, ns uint64
-	if in.perSec == 0 {
-		if in.offset == 0 && ticks <= math.MaxInt64/uint64(in.unit) {
-			return int64(ticks) * in.unit
-		}
-		perSec := 1e9 / uint64(in.unit)
-		sec, ns = ticks/perSec, ticks%perSec*uint64(in.unit)
-	} else {
-		sec = ticks / in.perSec
-		hi, lo := bits.Mul64(ticks%in.perSec, 1e9)
-		ns, _ = bits.Div64(hi, lo, in.perSec)
-	}
-	const most = math.MaxInt64/1_000_000_000 - 1
-	if sec > most || in.offset > most || in.offset < -most {
-		if in.offset < 0 {
-			return 0
-		}
-		return most * 1e9
-	}
-	return min(max(int64(sec)+in.offset, 0), most)*1e9 + int64(ns)
-}
-
-// packet takes a packet of any of the three kinds.
-func (d *pcapngDecoder) packet(c *ngChunk, kind uint32, body []byte) error {
-	var number, ticks uint64
-	var rec merge.Record
-	head := 20
-	switch {
-	case kind == blockSimple && len(body) >= 4:
-		head = 4
-		rec.OrigLen = d.order.Uint32(body)
-	case kind == blockSimple || len(body) < head:
-		return errors.New("a packet's block is too short")
-	default:
-		number = uint64(d.order.Uint32(body))
-		if kind == blockOldPacket {
-			number = uint64(d.order.Uint16(body))
-		}
-		ticks = uint64(d.order.Uint32(body[4:]))<<32 | uint64(d.order.Uint32(body[8:]))
-		rec.CapLen, rec.OrigLen = d.order.Uint32(body[12:]), d.order.Uint32(body[16:])
-	}
-	if number >= uint64(len(d.section)) {
-		return fmt.Errorf("a packet is of interface %d, which is not described", number)
-	}
-	in := &d.section[number]
-	if kind == blockSimple {
-		rec.CapLen, rec.Time = min(rec.OrigLen, uint32(len(body)-head)), d.last // it has no time of its own
-		if in.snaplen > 0 {
-			rec.CapLen = min(rec.CapLen, in.snaplen)
-		}
-	} else {
-		rec.Time = in.time(ticks)
-	}
-	if int64(rec.CapLen) > int64(len(body)-head) || rec.CapLen > merge.MaxRecord {
-		return fmt.Errorf("a packet claims %d captured bytes", rec.CapLen)
-	}
-	if !in.link.Fits(body[head : head+int(rec.CapLen)]) {
-		return fmt.Errorf("a packet lacks the header that its link type %v has", in.link)
-	}
-	d.last, d.timed = rec.Time, true
-	rec.Off = uint32(d.start + 8 + head)
-	d.assign(c, int(in.number))
-	if end := head + int(rec.CapLen) + -int(rec.CapLen)&3; kind != blockSimple && end < len(body) {
-		if options := d.optionsOf(body[end:], blockPacket); len(options) > 0 {
-			c.options = append(c.options, packetOptions{record: len(c.b.Records), bytes: options})
-		}
-	}
-	c.b.Records = append(c.b.Records, rec)
 	return nil
 }
 
@@ -485,9 +411,10 @@ func (d *pcapngDecoder) assign(c *ngChunk, number int) {
 }
 
 // statistics takes a statistics block; its times become nanoseconds or microseconds, as the output has them.
-func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
-	if len(body) < 12 || uint64(d.order.Uint32(body)) >= uint64(len(d.section)) {
-		return errors.New("statistics of an interface that is not described")
+func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) {
+	if len(body) < 12 || uint64(d.order.Uint32(body)) >= uint64(len(d.section)) || d.section[d.order.Uint32(body)].number == absent {
+		d.odd[merge.OddBlock]++
+		return
 	}
 	in := &d.section[d.order.Uint32(body)]
 	unit := uint64(1)
@@ -495,7 +422,8 @@ func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
 		unit = 1000
 	}
 	stamp := func(p []byte) []byte {
-		t := uint64(in.time(uint64(d.order.Uint32(p))<<32|uint64(d.order.Uint32(p[4:])))) / unit
+		ns, _ := in.time(uint64(d.order.Uint32(p))<<32 | uint64(d.order.Uint32(p[4:])))
+		t := uint64(ns-in.base()*1e9) / unit
 		return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(t>>32)), uint32(t))
 	}
 	to := stamp(body[4:])
@@ -507,6 +435,6 @@ func (d *pcapngDecoder) statistics(c *ngChunk, body []byte) error {
 		}
 		to = d.appendOption(to, blockStatistics, code, value)
 	})
-	c.events = append(c.events, event{kind: blockStatistics, off: d.off, time: in.time(uint64(d.order.Uint32(body[4:]))<<32 | uint64(d.order.Uint32(body[8:]))), from: int(in.number), body: ended(to, at)})
-	return nil
+	t, _ := in.time(uint64(d.order.Uint32(body[4:]))<<32 | uint64(d.order.Uint32(body[8:])))
+	c.events = append(c.events, event{kind: blockStatistics, off: d.off, time: t, from: int(in.number), body: ended(to, at)})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ type input struct {
 	packets int64
 	damage  *Damage
 	notes   notes
+	odd     merge.Oddities
 	holds   holding
 	links   []merge.LinkType // of its interfaces, each once, where the output is pcap
 
@@ -146,8 +148,8 @@ func (in *input) estimate(limit int64) {
 // cut moves packets up to a bound to a round. Of packets with the bound's time those of the bound's input and of inputs
 // that were named before it are within.
 func (in *input) cut(r *round, number int, bound head, before int64) {
-	limit := int64(bound.time)
-	if number > int(bound.input) && bound.time != never {
+	limit := bound.at()
+	if number > int(bound.input) && limit != never {
 		limit--
 	}
 	n := 0
@@ -212,7 +214,7 @@ func isSorted(ctx context.Context, s source) (bool, error) {
 		return false, &InputError{s.name, err}
 	}
 	defer o.close()
-	last := int64(0)
+	last := int64(math.MinInt64)
 	for {
 		c, err := o.next()
 		if err == io.EOF {

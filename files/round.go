@@ -73,7 +73,7 @@ func (r *round) merge(run func(p *part, from, to int) error) error {
 	}
 	t := &r.tree
 	t.start(r.times)
-	for t.winner.time != never {
+	for t.winner.at() != never {
 		parts := r.parts[t.winner.input]
 		p := &parts[0]
 		from := p.pos

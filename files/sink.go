@@ -22,6 +22,7 @@ type sink struct {
 	types  map[merge.LinkType][]string // link types of what goes into a pcap file, and the inputs that have them
 	links  []merge.LinkType            // of the interfaces, by number in the output
 	nano   []bool                      // of these; of a pcap file: one
+	offset map[int]int64               // s, which times of one of these begin from, if not from 1970
 
 	section    []byte // options of the only input's section
 	interfaces blocks // for all files to come
@@ -58,6 +59,9 @@ func (s *sink) begin(to io.Writer) error {
 	}
 	if err := s.pcapng.AddInterfaces(nil, s.nano...); err != nil {
 		return err
+	}
+	for number, seconds := range s.offset {
+		s.pcapng.SetOffset(number, seconds)
 	}
 	for _, b := range []*blocks{&s.shared, &s.early} {
 		if err := b.writeTo(s.pcapng); err != nil {
@@ -96,6 +100,9 @@ func (s *sink) describe(in *input, i *iface) error {
 	if s.cfg.rotates() && s.format != Pcap {
 		size += merge.InterfaceSize(len(i.options))
 	}
+	if i.Offset != 0 {
+		size += aroundOffset
+	}
 	if !s.hold(in, size) {
 		return errTooMuch
 	}
@@ -105,6 +112,7 @@ func (s *sink) describe(in *input, i *iface) error {
 	}
 	s.links = append(s.links, i.LinkType)
 	s.nano = append(s.nano, i.Nano)
+	s.setOffset(i.Offset)
 	if s.pcapng != nil && s.rotation == nil {
 		s.buf = merge.AppendInterface(s.buf[:0], i.Interface, i.options)
 		return s.pcapng.AddInterfaces(s.buf, i.Nano)
@@ -117,6 +125,20 @@ func (s *sink) describe(in *input, i *iface) error {
 		return s.pcapng.AddInterfaces(piece[at:], i.Nano)
 	}
 	return nil
+}
+
+// setOffset notes what the times of the newest interface begin from.
+func (s *sink) setOffset(seconds int64) {
+	if seconds == 0 {
+		return
+	}
+	if s.offset == nil {
+		s.offset = make(map[int]int64)
+	}
+	s.offset[len(s.nano)-1] = seconds
+	if s.pcapng != nil {
+		s.pcapng.SetOffset(len(s.nano)-1, seconds)
+	}
 }
 
 // describePcap looks whether all inputs have the same link type.

@@ -28,6 +28,7 @@ const (
 	interfaceResolution  = 9
 	interfaceFilter      = 11
 	interfaceOS          = 12
+	interfaceOffset      = 14
 
 	statisticsStart          = 2
 	statisticsEnd            = 3
@@ -107,6 +108,14 @@ func (b block) time(code uint16, t time.Time, nano bool) block {
 	return b.option(code, appendTime(nil, t, nano))
 }
 
+// offset appends what an interface's timestamps begin from.
+func (b block) offset(seconds int64) block {
+	if seconds == 0 {
+		return b
+	}
+	return b.option(interfaceOffset, le.AppendUint64(nil, uint64(seconds)))
+}
+
 // ticksPer returns the nanoseconds of a unit of an interface's timestamps.
 func ticksPer(nano bool) uint64 {
 	if nano {
@@ -143,7 +152,7 @@ func interfaceBlock(i Interface) block {
 	b := newBlock(blockInterface)
 	b = le.AppendUint16(b, uint16(i.LinkType))
 	b = le.AppendUint16(b, 0)
-	b = le.AppendUint32(b, min(i.Snaplen, MaxRecord))
+	b = le.AppendUint32(b, Snaplen(i.Snaplen))
 	b = b.text(interfaceName, i.Name).text(interfaceDescription, i.Description)
 	if i.Filter != "" { // behind a code for its kind: 0 for text
 		b = b.option(interfaceFilter, append([]byte{0}, cut(i.Filter, maxOption-1)...))
@@ -155,6 +164,7 @@ func interfaceBlock(i Interface) block {
 	return b.
 		text(interfaceOS, i.OS).
 		option(interfaceResolution, []byte{resolution}).
+		offset(i.Offset).
 		text(optionComment, i.Comment).
 		option(optionEnd, nil)
 }

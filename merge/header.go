@@ -19,26 +19,31 @@ var le = binary.LittleEndian
 
 var pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
 
-// checkMagic returns a *FormatError if a stream that begins with head cannot be pcap. A part of a magic number will do
-// as long as it fits one.
+// checkMagic returns a *FormatError if a stream that begins with head cannot be pcap.
 func checkMagic(head []byte) error {
-	start := head[:min(len(head), 4)]
-	for _, magic := range []uint32{magicMicro, magicNano} {
-		if bytes.HasPrefix(binary.BigEndian.AppendUint32(nil, magic), start) ||
-			bytes.HasPrefix(le.AppendUint32(nil, magic), start) {
-			return nil
-		}
+	if IsPcap(head) {
+		return nil
 	}
-	return &FormatError{Reason: mistaken(start), Head: slices.Clone(head[:min(len(head), maxHead)])}
+	head = head[:min(len(head), maxHead)]
+	return &FormatError{Reason: mistaken(head), Head: slices.Clone(head)}
 }
 
-// mistaken says what a stream with a wrong magic number is.
-func mistaken(start []byte) string {
-	if bytes.HasPrefix(pcapngMagic, start) {
-		return "it is pcapng"
+// IsPcap reports whether what begins with head can be pcap. A part of a magic number will do as long as it fits one.
+func IsPcap(head []byte) bool {
+	start := head[:min(len(head), 4)]
+	for _, magic := range []uint32{magicMicro, magicNano, magicModified} {
+		if bytes.HasPrefix(binary.BigEndian.AppendUint32(nil, magic), start) ||
+			bytes.HasPrefix(le.AppendUint32(nil, magic), start) {
+			return true
+		}
 	}
-	if len(start) == 4 && (binary.BigEndian.Uint32(start) == magicModified || le.Uint32(start) == magicModified) {
-		return "it is the modified pcap of old Linux tools"
+	return false
+}
+
+// mistaken says what a stream with a wrong magic number is. A text speaks for itself.
+func mistaken(head []byte) string {
+	if what := identifyBinary(head); what != "" && len(head) >= 4 {
+		return "it is " + what
 	}
 	return "its magic number is wrong"
 }
@@ -49,13 +54,13 @@ func (r *Reader) parseHeader(head []byte) (Header, error) {
 	if head[0] == magicMicro>>24 {
 		order, r.big = binary.BigEndian, true
 	}
-	r.nano = order.Uint32(head) == magicNano
-	if major, minor := order.Uint16(head[4:]), order.Uint16(head[6:]); major != 2 || minor != 4 {
-		return Header{}, r.fail(&FormatError{
-			Offset: 4,
-			Reason: fmt.Sprintf("version %d.%d is not 2.4", major, minor),
-			Head:   slices.Clone(head[:min(len(head), maxHead)]),
-		})
+	magic := order.Uint32(head)
+	r.nano, r.head = magic == magicNano, recordHeader
+	if magic == magicModified {
+		r.head = modifiedHeader
+	}
+	if err := r.setVersion(order.Uint16(head[4:]), order.Uint16(head[6:])); err != nil {
+		return Header{}, r.fail(&FormatError{Offset: 4, Reason: err.Error(), Head: slices.Clone(head[:min(len(head), maxHead)])})
 	}
 	h := Header{
 		// The upper half has the length of the frame check sequence and reserved bits.
@@ -63,11 +68,36 @@ func (r *Reader) parseHeader(head []byte) (Header, error) {
 		Snaplen:  order.Uint32(head[16:]),
 		Nano:     r.nano,
 	}
-	r.link, r.picky = h.LinkType, h.LinkType.picky()
+	r.link, r.picky, r.limit = h.LinkType, h.LinkType.picky(), Snaplen(h.Snaplen)
+	r.plain = !r.big && !r.picky && !r.swapped && !r.unsure && r.head == recordHeader
 	r.start += fileHeader
 	r.off += fileHeader
-	r.need = recordHeader
+	r.need = r.head
 	return h, nil
+}
+
+// setVersion says how lengths stand in records: those of before 2.3 have the original one first, and those of 2.3 in
+// either order, as those of DG/UX do, whose version is 543.0 (libpcap, sf-pcap.c).
+func (r *Reader) setVersion(major, minor uint16) error {
+	dgux := major == 543 && minor == 0
+	if !dgux && (major != 2 || minor > 4) {
+		return fmt.Errorf("version %d.%d is none of pcap's that are known, 2.0 to 2.4", major, minor)
+	}
+	r.swapped, r.unsure = dgux || minor < 3, minor == 3
+	return nil
+}
+
+// wholePackets is the least snapshot length that means whole packets: 65535 in older programs, MaxRecord in newer ones,
+// and 0 and what is larger in others.
+const wholePackets = 65535
+
+// Snaplen is what is written of a snapshot length: MaxRecord if it means whole packets, since tcpdump reads no pcapng
+// whose interfaces differ in it. No packet that is taken is longer than that.
+func Snaplen(claimed uint32) uint32 {
+	if claimed == 0 || claimed >= wholePackets {
+		return MaxRecord
+	}
+	return claimed
 }
 
 // appendHeader appends the header of a pcap file, little-endian.

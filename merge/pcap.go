@@ -12,13 +12,11 @@ type Pcap struct {
 	headed  bool // unit has been asked for the file's header
 }
 
-// NewPcap returns a Pcap that writes to w. Nothing is written before the first flush. A snapshot length of 0, which
-// the format does not allow, or above MaxRecord becomes MaxRecord. It must cover all records that are to be written:
-// Wireshark takes a file for another format when one is longer.
+// NewPcap returns a Pcap that writes to w. Nothing is written before the first flush. A snapshot length that
+// means whole packets (0, which the format does not allow, and from 65535 on) becomes MaxRecord. It must cover all records
+// that are to be written: Wireshark takes a file for another format when one is longer.
 func NewPcap(w io.Writer, h Header) *Pcap {
-	if h.Snaplen == 0 || h.Snaplen > MaxRecord {
-		h.Snaplen = MaxRecord
-	}
+	h.Snaplen = Snaplen(h.Snaplen)
 	p := &Pcap{out: newOutput(w, nil), nano: h.Nano, headers: headersOf(h.Nano)}
 	p.out.unit = p.unit
 	p.out.buf = appendHeader(p.out.buf, h)

@@ -23,8 +23,9 @@ type Interface struct {
 	OS          string // of the machine with the interface
 	Comment     string
 	LinkType    LinkType
-	Snaplen     uint32 // 0 means no limit
+	Snaplen     uint32 // 0, and from 65535 on: whole packets, which is written as MaxRecord
 	Nano        bool   // timestamps are written in nanoseconds; else in microseconds
+	Offset      int64  // s, which they begin from: if_tsoffset; not after 1970, and 0 unless they are to be before
 }
 
 // Name is what an address is called.
@@ -49,7 +50,8 @@ type Statistics struct {
 // error. It is not safe for concurrent use.
 type Pcapng struct {
 	out        output
-	interfaces []bool // whether each is in nanoseconds
+	interfaces []bool        // whether each is in nanoseconds
+	offsets    map[int]int64 // ns, of those that have one
 }
 
 // NewPcapng returns a Pcapng that writes to w. Nothing is written before the first flush.
@@ -76,7 +78,32 @@ func (p *Pcapng) AddInterface(i Interface) (int, error) {
 		return 0, err
 	}
 	p.interfaces = append(p.interfaces, i.Nano)
+	p.SetOffset(len(p.interfaces)-1, i.Offset)
 	return len(p.interfaces) - 1, nil
+}
+
+// SetOffset says what the timestamps of an interface that was added begin from: what its block says.
+func (p *Pcapng) SetOffset(iface int, seconds int64) {
+	if seconds == 0 {
+		return
+	}
+	if p.offsets == nil {
+		p.offsets = make(map[int]int64)
+	}
+	p.offsets[iface] = seconds * int64(time.Second)
+}
+
+// ticks is a time as it is written. What is before an interface's beginning becomes that.
+func (p *Pcapng) ticks(iface int, t int64) uint64 {
+	ticks := uint64(max(t, 0))
+	if len(p.offsets) > 0 {
+		offset := p.offsets[iface]
+		ticks = uint64(max(t, offset)) - uint64(offset) // which int64 may not have room for
+	}
+	if !p.interfaces[iface] {
+		ticks /= 1000
+	}
+	return ticks
 }
 
 // WriteNames writes what addresses are called, so that readers can show names without asking anyone. Names of
@@ -110,7 +137,8 @@ func (p *Pcapng) check(iface int) error {
 	return p.out.err
 }
 
-// WriteRun writes records of b as packets of an interface. Times before 1970 become 1970. It returns how many records
+// WriteRun writes records of b as packets of an interface. Times before 1970, or before the
+// interface's Offset, become that. It returns how many records
 // were taken or, with an error, how many of these reached w whole; see Lost for those of earlier runs.
 func (p *Pcapng) WriteRun(iface int, b *Batch, recs []Record) (int, error) {
 	if err := p.check(iface); err != nil {
@@ -138,11 +166,7 @@ func (p *Pcapng) write(iface int, b *Batch, recs []Record) {
 
 // putPacket puts a packet's block into room, which it fills but for options.
 func (p *Pcapng) putPacket(room []byte, iface int, b *Batch, r *Record) {
-	ticks := uint64(max(r.Time, 0))
-	if !p.interfaces[iface] {
-		ticks /= 1000
-	}
-	putPacket(room, iface, r, ticks)
+	putPacket(room, iface, r, p.ticks(iface, r.Time))
 	copy(room[packetHead:], b.Data[r.Off:r.Off+r.CapLen])
 }
 
@@ -151,7 +175,7 @@ func (p *Pcapng) WriteCommented(iface int, b *Batch, r Record, comment string) (
 	if err := p.check(iface); err != nil {
 		return 0, err
 	}
-	ticks := uint64(max(r.Time, 0)) / ticksPer(p.interfaces[iface])
+	ticks := p.ticks(iface, r.Time)
 	_ = p.out.put(packetBlock(iface, r, ticks, b.Packet(r), comment).end(), 1) // endRun knows the error
 	return p.out.endRun(1)
 }

@@ -59,25 +59,25 @@ func JournalTime(entry []byte) (t int64, ok bool) {
 
 // AppendInterface appends the block of an interface whose options stand in the file as they are given: little-endian,
 // without those of resolution and time offset, which follow from i.Nano, and without the one that ends them. Of i only
-// the link type, the snaplen and Nano are looked at.
+// the link type, the snaplen, Nano and Offset are looked at.
 func AppendInterface(to []byte, i Interface, options []byte) []byte {
 	at := len(to)
 	to = le.AppendUint32(to, blockInterface)
 	to = le.AppendUint32(to, 0) // the length, for now
 	to = le.AppendUint16(to, uint16(i.LinkType))
 	to = le.AppendUint16(to, 0)
-	to = le.AppendUint32(to, min(i.Snaplen, MaxRecord))
+	to = le.AppendUint32(to, Snaplen(i.Snaplen))
 	to = append(to, options...)
 	resolution := byte(6)
 	if i.Nano {
 		resolution = 9
 	}
-	to = block(to).option(interfaceResolution, []byte{resolution}).option(optionEnd, nil)
+	to = block(to).option(interfaceResolution, []byte{resolution}).offset(i.Offset).option(optionEnd, nil)
 	return endBlock(to, at)
 }
 
-// InterfaceSize is how many bytes AppendInterface appends with options of so many.
-func InterfaceSize(options int) int { return blockHead + 8 + options + 8 + endOfOptions + 4 }
+// InterfaceSize is how many bytes AppendInterface appends with options of so many, at most.
+func InterfaceSize(options int) int { return blockHead + 8 + options + 8 + 12 + endOfOptions + 4 }
 
 // AppendBlock appends a block of a type that is nothing to this package: little-endian, its body padded to 32 bits.
 func AppendBlock(to []byte, kind uint32, body []byte) []byte {
@@ -97,7 +97,8 @@ func endBlock(to []byte, at int) []byte {
 	return le.AppendUint32(to, size)
 }
 
-// AddInterfaces adds interfaces whose blocks AppendInterface made, one for each of nano. They stay the caller's.
+// AddInterfaces adds interfaces whose blocks AppendInterface made, one for each of nano. They stay the
+// caller's. Of one with an Offset SetOffset must be told.
 func (p *Pcapng) AddInterfaces(blocks []byte, nano ...bool) error {
 	if err := p.WriteBlocks(blocks); err != nil {
 		return err

@@ -1,32 +1,18 @@
 package merge
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 )
 
-// Sizes of the format: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/ sections 4 and 5.
-const (
-	fileHeader   = 24
-	recordHeader = 16
-)
-
-// The times that a pcap record header can hold.
-const (
-	minTime = 0
-	maxTime = 1<<32*int64(time.Second) - 1
-)
-
-// Reader frames a classic pcap stream in place: both byte orders, micro- and nanoseconds. It holds at most one arena
-// of memory, up to 264 KiB, beside the batches that it gave out. It is not safe for concurrent use.
+// Reader frames a classic pcap stream in place: both byte orders, micro- and nanoseconds, versions 2.0 to 2.4, and the
+// modified form of old Linux tools. It holds at most one arena of memory, up to 264 KiB, beside the batches that it gave
+// out. It is not safe for concurrent use.
 //
-// What it takes for nonsense, and ends the stream with a *FormatError: a captured length above MaxRecord, a
-// sub-second part of a full second or more (a carry of it would hide nanoseconds in a file that says microseconds,
-// which puts packets in the wrong place), and a packet that its link type cannot have (see LinkType.Fits). A captured
-// length above the original length is seen in the field and kept as it is, but not in the headers before the packets.
+// A record that makes no sense ends the stream, with a *FormatError, only where nothing behind it can be found: if it
+// claims more than 16 MiB. Others are kept, mended or skipped, and counted: see Oddities.
 type Reader struct {
 	r     io.Reader
 	arena *arena
@@ -41,9 +27,17 @@ type Reader struct {
 	most      int // in which case it is no more than this, but for a record that needs it; 0 = no limit
 	first     int // how much of the first arena is used, while it is the one; 0 = all, as of others
 	big, nano bool
+	plain     bool // records can be taken as they are
+	head      int  // bytes before a record's packet
+	swapped   bool // of which the original length comes before the captured one
+	unsure    bool // whether it does, can be told only where they differ
 	link      LinkType
-	picky     bool // not every packet fits the link type
+	picky     bool   // not every packet fits the link type
+	limit     uint32 // captured bytes of a record beyond which it is odd
+	cut       bool   // what is beyond the snapshot length is cut off
 	shift     int64
+	skip      int // bytes of a record that are still to be skipped
+	odd       Oddities
 	err       error // what the stream ended with, once all before it has been given out
 }
 
@@ -64,8 +58,18 @@ func NewReaderSize(r io.Reader, first, size int) *Reader {
 // Limit bounds the arenas to come, but for a record that needs more: where there are many busy streams, large ones add up.
 func (r *Reader) Limit(size int) { r.most = size }
 
+// CutTo has packets that are longer than a snapshot length cut to it, as tcpdump does when it reads them: else what is
+// written of them is not what the output's header promises, and tcpdump reads no further there.
+func (r *Reader) CutTo(snaplen uint32) { r.limit, r.cut = Snaplen(snaplen), true }
+
+// Offset returns how many bytes of the stream are behind us: up to the first one of a record that has not been given out.
+func (r *Reader) Offset() int64 { return r.off }
+
+// Oddities returns how many of the records so far made no sense, and in which way.
+func (r *Reader) Oddities() Oddities { return r.odd }
+
 // Shift sets what is added to every timestamp from now on. Times that leave what pcap can hold (1970 to 2106) stop at
-// its ends.
+// its ends, and are counted.
 func (r *Reader) Shift(d time.Duration) {
 	r.shift = int64(d)
 }
@@ -95,6 +99,9 @@ func (r *Reader) ReadHeader() (Header, error) {
 // returned. The batch is the caller's.
 func (r *Reader) Next() (*Batch, error) {
 	for {
+		if r.skip > 0 {
+			r.skipOver()
+		}
 		if b := r.frame(); b != nil {
 			return b, nil
 		}
@@ -121,7 +128,7 @@ func (r *Reader) fail(err error) error {
 
 // finish returns what the stream ended with, when all that is left is a part of a record.
 func (r *Reader) finish() error {
-	if r.start < r.end {
+	if r.start < r.end || r.skip > 0 {
 		if r.err == io.EOF {
 			r.err = ErrTruncated
 		} else {
@@ -215,147 +222,32 @@ func (r *Reader) frame() *Batch {
 	}
 	f := framing{records: r.arena.records, ordered: true, last: minTime}
 	first := len(f.records)
-	if r.big || r.shift != 0 || r.picky {
-		r.rewrite(&f, data)
-	} else {
-		r.index(&f, data)
-	}
+	r.scan(&f, data)
 	if f.err != nil {
 		r.err = &FormatError{Offset: r.off + int64(f.pos), Reason: f.err.Error()}
-		data = data[:f.pos] // nothing behind it can be framed
-		r.end = r.start + f.pos
+		r.end = r.start + f.pos // nothing behind it can be framed
 	}
 	r.arena.records = f.records
+	r.start += f.pos
+	r.off += int64(f.pos)
+	if f.skip > 0 {
+		r.skip = f.skip
+		r.skipOver()
+	}
 	if len(f.records) == first {
 		return nil
 	}
-	r.start += f.pos
-	r.off += int64(f.pos)
 	b := r.arena.batch(data[:f.pos:f.pos], f.records[first:len(f.records):len(f.records)])
 	b.headers, b.ordered = headersOf(r.nano), f.ordered
 	return b
 }
 
-// framing is what frame has found so far.
-type framing struct {
-	records []Record
-	pos     int // behind them
-	last    int64
-	ordered bool
-	err     error // what follows them is nonsense
-}
-
-// index takes the whole records that are there as they are.
-func (r *Reader) index(f *framing, data []byte) {
-	records, pos, last, ordered := f.records, f.pos, f.last, f.ordered
-	unit := int64(ticksPer(r.nano))
-	perSecond := uint32(int64(time.Second) / unit)
-	need := recordHeader
-	for len(data)-pos >= recordHeader {
-		p := data[pos : pos+recordHeader : pos+recordHeader]
-		sub, captured := le.Uint32(p[4:]), le.Uint32(p[8:])
-		if captured > MaxRecord || sub >= perSecond {
-			f.err = nonsense(captured)
-			break
-		}
-		need = recordHeader + int(captured)
-		if len(data)-pos < need {
-			break
-		}
-		t := int64(le.Uint32(p))*int64(time.Second) + int64(sub)*unit
-		ordered = ordered && t >= last
-		last = t
-		orig := le.Uint32(p[12:])
-		if orig < captured {
-			le.PutUint32(p[12:], captured)
-		}
-		records = append(records, Record{Time: t, Off: uint32(pos + recordHeader), CapLen: captured, OrigLen: orig})
-		pos += need
-		need = recordHeader
+// skipOver drops what is there of a record that is skipped.
+func (r *Reader) skipOver() {
+	n := min(r.skip, r.end-r.start)
+	r.start += n
+	r.off += int64(n)
+	if r.skip -= n; r.skip == 0 {
+		r.odd[OddTooLong]++
 	}
-	r.need = need
-	f.records, f.pos, f.last, f.ordered = records, pos, last, ordered
-}
-
-// rewrite takes the whole records that are there, if they fit their link type, and makes their headers those of a
-// little-endian stream with shifted times.
-func (r *Reader) rewrite(f *framing, data []byte) {
-	for {
-		r.need = recordHeader
-		h, err := r.parse(data[f.pos:])
-		if err != nil {
-			f.err = err
-			return
-		}
-		r.need += int(h.CapLen)
-		if len(data)-f.pos < r.need {
-			return
-		}
-		if r.picky && !r.link.Fits(data[f.pos+recordHeader:f.pos+r.need]) {
-			f.err = errUnfit
-			return
-		}
-		h.Off = uint32(f.pos + recordHeader)
-		putRecordHeader(data[f.pos:], h, r.nano)
-		f.ordered = f.ordered && h.Time >= f.last
-		f.last = h.Time
-		f.records = append(f.records, h)
-		f.pos += r.need
-	}
-}
-
-// nonsense is what is wrong with a record header that says so much was captured.
-func nonsense(captured uint32) error {
-	if captured > MaxRecord {
-		return errTooLong
-	}
-	return errSubsecond
-}
-
-var (
-	errTooLong   = fmt.Errorf("a packet claims more than %d captured bytes", MaxRecord)
-	errSubsecond = errors.New("a timestamp's fraction is a full second or more")
-	errUnfit     = errors.New("a packet lacks the header that its link type has")
-)
-
-// parse reads the record header that p begins with, if it is all there.
-func (r *Reader) parse(p []byte) (Record, error) {
-	if len(p) < recordHeader {
-		return Record{}, nil
-	}
-	p = p[:recordHeader]
-	sec, sub := le.Uint32(p), le.Uint32(p[4:])
-	h := Record{CapLen: le.Uint32(p[8:]), OrigLen: le.Uint32(p[12:])}
-	if r.big {
-		sec, sub = binary.BigEndian.Uint32(p), binary.BigEndian.Uint32(p[4:])
-		h.CapLen, h.OrigLen = binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint32(p[12:])
-	}
-	ns := int64(sub)
-	if !r.nano {
-		ns *= int64(time.Microsecond)
-	}
-	if h.CapLen > MaxRecord || ns >= int64(time.Second) {
-		return Record{}, nonsense(h.CapLen)
-	}
-	h.Time = int64(sec)*int64(time.Second) + ns
-	if r.shift != 0 {
-		h.Time = min(max(addTime(h.Time, r.shift), minTime), maxTime)
-	}
-	return h, nil
-}
-
-// putRecordHeader writes the header of a pcap record, little-endian. Times that it cannot hold stop at its ends. The
-// original length is never below the captured one: where a file's first packets have it so, Wireshark takes it for one of
-// another format, and gives up.
-func putRecordHeader(p []byte, r Record, nano bool) {
-	t := uint64(min(max(r.Time, minTime), maxTime))
-	sec, sub := t/uint64(time.Second), t%uint64(time.Second)
-	if !nano {
-		sub /= uint64(time.Microsecond)
-	}
-	p = p[:recordHeader]
-	le.PutUint32(p, uint32(sec))
-	le.PutUint32(p[4:], uint32(sub))
-	le.PutUint32(p[8:], r.CapLen)
-	le.PutUint32(p[12:], max(r.OrigLen, r.CapLen))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// FuzzReader: a Reader gives what the plainest reader finds, and so every soundly framed record behind a senseless one.
 func FuzzReader(f *testing.F) {
 	seeds := readerSeeds()
 	if len(seeds) == 0 {
@@ -18,7 +19,7 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in, sizes []byte) {
 		r := NewReader(&cutReader{p: in, sizes: sizes})
 		h, err := r.ReadHeader()
-		want, wantErr := reference(in)
+		want, wantOdd, wantErr := reference(in)
 		if err != nil {
 			if wantErr == nil || wantErr == errNonsense && !errors.As(err, new(*FormatError)) {
 				t.Fatalf("header: %v, want %v", err, wantErr)
@@ -49,12 +50,15 @@ func FuzzReader(f *testing.F) {
 			t.Fatal(err)
 		}
 		equalSamples(t, got, want)
-		le := form{order: forms[0].order, nano: h.Nano}
-		snaplen := h.Snaplen
-		if snaplen == 0 || snaplen > MaxRecord {
-			snaplen = MaxRecord
+		if r.Oddities() != wantOdd {
+			t.Fatalf("counts %v, want %v", r.Oddities(), wantOdd)
 		}
-		back := le.header(uint32(h.LinkType), snaplen)
+		le := form{order: forms[0].order, nano: h.Nano}
+		written := h.Snaplen
+		if written == 0 || written >= 65535 {
+			written = MaxRecord
+		}
+		back := le.header(uint32(h.LinkType), written)
 		for _, s := range want {
 			s.origLen = max(s.origLen, uint32(len(s.data)))
 			back = le.record(back, s)
@@ -77,6 +81,15 @@ func readerSeeds() [][]byte {
 			p = forms[0].record(p, s)
 		}
 		seeds = append(seeds, p)
+	}
+	for i, f := range oldForms {
+		for _, how := range oddRecords {
+			if how.kind == OddTooLong && i > 0 {
+				continue // large ones slow it down
+			}
+			p := append(f.stream(samples(2)), how.bytes(f)...)
+			seeds = append(seeds, f.append(p, samples(1)[0]))
+		}
 	}
 	return append(seeds, nil, []byte("Last login: Mon"), []byte("\x0a\x0d\x0d\x0a\x1c\x00\x00\x00"))
 }
@@ -102,49 +115,82 @@ func checkEnd(t *testing.T, err, want error) {
 }
 
 // reference reads a whole stream in the plainest way.
-func reference(in []byte) ([]sample, error) {
+func reference(in []byte) (out []sample, odd Oddities, err error) {
 	if len(in) == 0 {
-		return nil, io.EOF
+		return nil, odd, io.EOF
 	}
-	var f *form
-	for i := range forms {
-		magic := forms[i].header(0, 0)[:4]
-		if bytes.HasPrefix(magic, in[:min(4, len(in))]) {
-			f = &forms[i]
-			break
-		}
-	}
-	if f == nil {
-		return nil, errNonsense
+	f, ok := formOf(in)
+	if !ok {
+		return nil, odd, errNonsense
 	}
 	if len(in) < fileHeader {
-		return nil, ErrTruncated
+		return nil, odd, ErrTruncated
 	}
-	if !bytes.Equal(in[4:8], f.header(0, 0)[4:8]) {
-		return nil, errNonsense
+	order, unit := f.order.(interface {
+		Uint16([]byte) uint16
+		Uint32([]byte) uint32
+	}), int64(1000)
+	major, minor := order.Uint16(in[4:]), order.Uint16(in[6:])
+	if (major != 2 || minor > 4) && (major != 543 || minor != 0) {
+		return nil, odd, errNonsense
 	}
-	order, unit := f.order.(interface{ Uint32([]byte) uint32 }), int64(1000)
-	link := LinkType(order.Uint32(in[20:]))
+	link, limit, head := LinkType(order.Uint32(in[20:])), order.Uint32(in[16:]), 16
+	if limit == 0 || limit >= 65535 {
+		limit = MaxRecord
+	}
 	if f.nano {
 		unit = 1
 	}
-	var out []sample
-	for in = in[fileHeader:]; len(in) > 0; {
-		if len(in) < recordHeader {
-			return out, ErrTruncated
-		}
-		sec, sub, n := order.Uint32(in), order.Uint32(in[4:]), order.Uint32(in[8:])
-		if n > MaxRecord || int64(sub)*unit > 999999999 {
-			return out, errNonsense
-		}
-		if int(n) > len(in)-recordHeader {
-			return out, ErrTruncated
-		}
-		if !link.Fits(in[recordHeader : recordHeader+n]) {
-			return out, errNonsense
-		}
-		out = append(out, sample{int64(sec)*1e9 + int64(sub)*unit, in[recordHeader : recordHeader+n], order.Uint32(in[12:])})
-		in = in[recordHeader+n:]
+	if f.modified {
+		head = 24
 	}
-	return out, nil
+	for in = in[fileHeader:]; len(in) > 0; {
+		if len(in) < head {
+			return out, odd, ErrTruncated
+		}
+		sec, sub, n, orig := int64(order.Uint32(in)), int64(order.Uint32(in[4:]))*unit, order.Uint32(in[8:]), order.Uint32(in[12:])
+		if major == 543 || minor < 3 || minor == 3 && n > orig {
+			n, orig = orig, n
+		}
+		if n > 16<<20 {
+			return out, odd, errNonsense
+		}
+		if int(n) > len(in)-head {
+			return out, odd, ErrTruncated
+		}
+		data := in[head : head+int(n)]
+		in = in[head+int(n):]
+		if n > MaxRecord {
+			odd[OddTooLong]++
+			continue
+		}
+		if !link.Fits(data) {
+			odd[OddUnfit]++
+			continue
+		}
+		if sub >= 1e9 {
+			odd[OddFraction]++
+		}
+		if sec*1e9+sub > maxTime {
+			odd[OddTime]++
+		}
+		if orig < n {
+			odd[OddOriginal]++
+		}
+		if n > limit {
+			odd[OddSnaplen]++
+		}
+		out = append(out, sample{min(sec*1e9+sub, maxTime), data, orig})
+	}
+	return out, odd, nil
+}
+
+// formOf finds out by its magic number what a stream is, or may be.
+func formOf(in []byte) (oldForm, bool) {
+	for _, f := range oldForms {
+		if bytes.HasPrefix(f.header(0, 0)[:4], in[:min(4, len(in))]) {
+			return f, true
+		}
+	}
+	return oldForm{}, false
 }

@@ -62,12 +62,13 @@ func (p *Places) Before(t int64) int64 {
 // Tail is the end of a file that a Pcap or a Pcapng wrote, with packets that do not stand in time order.
 type Tail struct {
 	File   io.ReaderAt
-	From   int64  // where a record or block begins; no packet before it is newer than a late one behind it
-	To     int64  // the file's end
-	Pcapng bool   // else pcap
-	Nano   []bool // whether timestamps are in nanoseconds, by interface number; of a pcap file: one
-	Dir    string // for a temporary file, when there is more than Memory; "" = os.TempDir()
-	Memory int    // bytes of late packets held; 0 means 32 MiB
+	From   int64         // where a record or block begins; no packet before it is newer than a late one behind it
+	To     int64         // the file's end
+	Pcapng bool          // else pcap
+	Nano   []bool        // whether timestamps are in nanoseconds, by interface number; of a pcap file: one
+	Offset map[int]int64 // s, which those of an interface begin from; else from 1970
+	Dir    string        // for a temporary file, when there is more than Memory; "" = os.TempDir()
+	Memory int           // bytes of late packets held; 0 means 32 MiB
 }
 
 // WriteOrdered writes the tail in time order: the stable sort of its packets, each as it is, byte for byte. Interfaces go
@@ -211,6 +212,7 @@ func (s *units) stamp(u *unit) error {
 		return s.broken(fmt.Errorf("no interface %d", iface))
 	}
 	u.time = int64((uint64(le.Uint32(u.bytes[12:]))<<32 | uint64(le.Uint32(u.bytes[16:]))) * ticksPer(s.tail.Nano[iface]))
+	u.time += s.tail.Offset[int(iface)] * 1e9
 	return nil
 }
 

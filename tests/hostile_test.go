@@ -261,7 +261,7 @@ func (h hostile) test(t *testing.T) {
 func tells(said string, words []string) bool {
 	var about strings.Builder
 	for line := range strings.Lines(said) {
-		if strings.HasPrefix(line, "sshpcap: bad: ") || strings.HasPrefix(line, "bad: ") || strings.HasPrefix(line, "bad ") || strings.HasPrefix(line, "- bad ") {
+		if strings.HasPrefix(line, "sshpcap: bad: ") || strings.HasPrefix(line, "bad: ") || strings.HasPrefix(line, "warning: bad: ") || strings.HasPrefix(line, "bad ") || strings.HasPrefix(line, "- bad ") {
 			about.WriteString(line)
 		}
 	}

@@ -406,7 +406,19 @@ var hostiles = map[string]hostile{
 		}), says: []string{"did not end in time"}, state: "cut"},
 	"a packet that Wireshark gives up at": {
 		handler: gives(197, func(w io.Writer) error { _, err := wrote(w, pcapRecord(time.Now(), "short")); return err }),
-		says:    []string{"link type"}, state: "lost", told: true},
+		says:    []string{"gave 1 packet without the header"}, state: "cut"},
+	"packets that are too long": {
+		handler: gives(1, func(w io.Writer) error {
+			flood(64<<20, func() (int, error) {
+				return wrote(w, recordHeader(1, 0, 1<<24, 1<<24)+strings.Repeat("e", 1<<24))
+			})
+			return nil
+		}), says: []string{"packets of more than 262144 bytes"}, state: "cut"},
+	"times with a fraction of an hour": {
+		handler: gives(1, func(w io.Writer) error {
+			_, err := wrote(w, strings.Repeat(recordHeader(1<<31-1, 1<<32-1, 4, 4)+"evil", 1000))
+			return err
+		}), says: []string{"gave 1,000 packets with a fraction of a second or more"}, state: "cut"},
 	"a giant packet": {
 		handler: gives(1, func(w io.Writer) error { _, err := wrote(w, recordHeader(1, 0, 1<<32-1, 1<<32-1)); return err }),
 		says:    []string{"more than"}, state: "lost", told: true},

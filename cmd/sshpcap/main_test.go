@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sshpcap/sshpcap/capture"
 	"github.com/sshpcap/sshpcap/files"
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 func TestFlagsInAnyOrder(t *testing.T) {
@@ -199,5 +201,28 @@ func TestHints(t *testing.T) {
 	text := out.String()
 	if n := strings.Count(text, "hint: do this\n"); n != mostHints || strings.Count(text, ": no\n") != 1000 || !strings.HasSuffix(text, "sshpcap: web3: gone\nhint: do that\n") {
 		t.Errorf("%d hints: %.1000q", n, text)
+	}
+}
+
+// TestWarnOdd: each kind of what makes no sense is said once, for all instances, with its count.
+func TestWarnOdd(t *testing.T) {
+	list := func(odd merge.Oddities) capture.InterfaceReport { return capture.InterfaceReport{Oddities: odd.List()} }
+	report := capture.Report{Instances: []capture.InstanceReport{
+		{Name: "a", Interfaces: []capture.InterfaceReport{list(merge.Oddities{merge.OddUnfit: 1}), list(merge.Oddities{merge.OddUnfit: 1000, merge.OddFraction: 1})}},
+		{Name: "b", Interfaces: []capture.InterfaceReport{list(merge.Oddities{merge.OddUnfit: 1})}},
+		{Name: "c", Interfaces: []capture.InterfaceReport{list(merge.Oddities{})}},
+	}}
+	var got bytes.Buffer
+	printWarnings(&got, report)
+	for _, want := range []string{
+		"warning: a: gave 1 packet with a fraction of a second or more in the time: carried over into the seconds\n",
+		": gave 1,002 packets without the header that the link type has: left out\n",
+	} {
+		if strings.Count(got.String(), want) != 1 {
+			t.Errorf("lacks %q:\n%s", want, got.String())
+		}
+	}
+	if strings.Count(got.String(), "\n") != 2 || strings.Contains(got.String(), "a, a") {
+		t.Errorf("says\n%s", got.String())
 	}
 }

@@ -31,8 +31,9 @@ func mergeCommand(signals *signals) *cli.Command {
 		ArgsUsage:       "FILE…",
 		HideHelpCommand: true, // what it takes may be called help
 		Description: "Each FILE is pcap or pcapng, or one of them compressed with gzip or zstd, whatever its name; - is standard\n" +
-			"input. None needs to be in order. What makes no sense ends a file: all before it is used, the place is named, and\n" +
-			"the exit status is 3.",
+			"input. None needs to be in order. A packet that makes no sense is mended or left out, and counted. Where nothing can be\n" +
+			"found behind it, the file ends there: all before it is used, and the place is named. If packets are left out or a file\n" +
+			"ends early the exit status is 3.",
 		Flags:        mergeFlags(),
 		OnUsageError: usage,
 		Action:       func(c *cli.Context) error { return runMerge(c, signals) },
@@ -317,6 +318,10 @@ func printDamage(w io.Writer, report files.Report) int {
 	for _, in := range report.Inputs {
 		if in.Damage != nil {
 			printError(w, &usageError{in.Damage.Error(), fmt.Sprintf("its first %s are in the output", count(int(in.Packets), "packet"))})
+			status = exitSome
+		}
+		if in.Skipped > 0 {
+			printError(w, &usageError{fmt.Sprintf("%s: %s left out, which cannot be written", in.Name, count(int(in.Skipped), "packet")), "all others are in the output"})
 			status = exitSome
 		}
 	}

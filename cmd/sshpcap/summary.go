@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/sshpcap/sshpcap/capture"
+	"github.com/sshpcap/sshpcap/merge"
 )
 
 // summarize prints what the capture did: a table with a line for each instance, what is worth a warning, and where the
@@ -104,6 +105,7 @@ func sum(interfaces []capture.InterfaceReport) capture.InterfaceReport {
 		total.Late += i.Late
 		total.Truncated += i.Truncated
 		total.Bytes += i.Bytes
+		total.Oddities = append(total.Oddities, i.Oddities...)
 		total.Captured = plus(total.Captured, i.Captured)
 		total.Dropped = plus(total.Dropped, i.Dropped)
 		total.Unread = plus(total.Unread, i.Unread)
@@ -192,6 +194,7 @@ func printWarnings(w io.Writer, report capture.Report) {
 		"narrow it with --filter or --snaplen")
 	captured := fmt.Sprintf("%s packets, and %s arrived", humanize.Comma(missing.packets), humanize.Comma(arrived))
 	missing.print(w, "the helper says it captured %s", "the helpers say that they captured %s", captured, "")
+	warnOdd(w, report)
 }
 
 // warning is what is not as it should be with some instances.
@@ -201,7 +204,9 @@ type warning struct {
 }
 
 func (t *warning) add(name string, packets int64) {
-	t.names = append(t.names, name)
+	if n := len(t.names); n == 0 || t.names[n-1] != name { // of several interfaces it may be told, too
+		t.names = append(t.names, name)
+	}
 	t.packets += packets
 }
 
@@ -219,6 +224,26 @@ func (t *warning) print(w io.Writer, one, several, what, hint string) {
 		fmt.Fprintf(w, "; hint: %s", hint)
 	}
 	fmt.Fprintln(w)
+}
+
+// warnOdd says which packets make no sense in themselves, and what became of them.
+func warnOdd(w io.Writer, report capture.Report) {
+	var kinds []merge.Oddity // each with the count of all
+	var from []warning
+	for _, in := range report.Instances {
+		for _, o := range sum(in.Interfaces).Oddities {
+			i := slices.IndexFunc(kinds, func(k merge.Oddity) bool { return k.What == o.What })
+			if i < 0 {
+				i = len(kinds)
+				kinds, from = append(kinds, merge.Oddity{What: o.What, Thing: o.Thing, Text: o.Text}), append(from, warning{})
+			}
+			kinds[i].Count += o.Count
+			from[i].add(in.Name, o.Count)
+		}
+	}
+	for i, kind := range kinds {
+		from[i].print(w, "gave %s", "gave %s", count(int(kind.Count), kind.Thing)+" "+kind.Text, "")
+	}
 }
 
 // printLate says what became of packets that came when later ones had been written.
