@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -251,7 +252,7 @@ func TestRevokedHostKeys(t *testing.T) {
 	ca, other := keygen(t, filepath.Join(dir, "ca"), "ed25519", ""), keygen(t, filepath.Join(dir, "other"), "ed25519", "")
 	key := keygen(t, filepath.Join(dir, "host"), "ed25519", "")
 	run(t, "ssh-keygen", "-q", "-s", ca, "-I", "the host", "-h", "-z", "1000", "-n", "127.0.0.1", key+".pub")
-	plain, certified := newSSHD(t, "HostKey "+key), newSSHD(t, "HostKey "+key, "HostCertificate "+key+"-cert.pub")
+	plain, certified := newSSHD(t, "MaxStartups 100", "HostKey "+key), newSSHD(t, "MaxStartups 100", "HostKey "+key, "HostCertificate "+key+"-cert.pub")
 	files := map[string]string{"nowhere": filepath.Join(dir, "nowhere"), "a directory": dir}
 	text := func(name, content string) {
 		files[name] = write(t, filepath.Join(dir, "text"+fmt.Sprint(len(files))), content)
@@ -283,21 +284,28 @@ func TestRevokedHostKeys(t *testing.T) {
 	list("other authority", "serial: 1000\n", "-s", other+".pub")
 	list("ID", "id: the host\n", "-s", ca+".pub")
 	list("other ID", "id: another host\n", "-s", ca+".pub")
+	var compare []func()
 	for name, file := range files {
 		for i, s := range []*sshd{plain, certified} {
+			if s == plain && regexp.MustCompile("serial|bitmap|authority|ID").MatchString(name) {
+				continue // about certificates
+			}
 			known := write(t, filepath.Join(t.TempDir(), "known_hosts"), "@cert-authority 127.0.0.1 "+read(t, ca+".pub")+"127.0.0.1 "+read(t, key+".pub"))
 			config := write(t, known+".config", fmt.Sprintf("RevokedHostKeys %s\nIdentityFile none\nUserKnownHostsFile %s\nGlobalKnownHostsFile none\nUser root\nIdentityAgent none\n"+
 				"KexAlgorithms curve25519-sha256\nHostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com,ssh-ed25519\nHost target\nHostName 127.0.0.1\nPort %d\n", file, known, s.port))
-			theirs, said := sshTrusts(t, config, "target")
-			ours, err := trusts(t, config, "target")
-			if ours != theirs {
-				t.Errorf("%s, certificate %d: taken %t, ssh has %t: %v\nssh: %s", name, i, ours, theirs, err, said)
-			}
-			if err != nil {
-				wantError(t, err, sshx.KindRevokedHostKey, file)
-			}
+			compare = append(compare, func() {
+				theirs, said := sshTrusts(t, config, "target")
+				ours, err := trusts(t, config, "target")
+				if ours != theirs {
+					t.Errorf("%s, certificate %d: taken %t, ssh has %t: %v\nssh: %s", name, i, ours, theirs, err, said)
+				}
+				if err != nil {
+					wantError(t, err, sshx.KindRevokedHostKey, file)
+				}
+			})
 		}
 	}
+	some(compare)
 }
 
 // krlText writes a list: its sections stand behind the header.
