@@ -139,11 +139,11 @@ func (e *ending) problem(k Kind) string {
 	case NoSudo:
 		return "sudo is not installed on the instance"
 	case SudoPassword:
-		return "sudo asks for a password on the instance"
+		return e.sudo() + " asks for a password on the instance"
 	case SudoTTY:
 		return "sudo asks for a terminal on the instance (requiretty)"
 	case SudoRefused:
-		return "sudo refuses: " + e.words
+		return e.sudo() + " refuses: " + e.words
 	case NoShell:
 		if e.changed {
 			return "what was to run on the instance was changed on its way to sh, and did not run"
@@ -188,7 +188,7 @@ func (e *ending) tip(k Kind) string {
 	case NoSudo:
 		return "log in as a user who may capture, or use --sudo never and allow it with: " + e.setcap()
 	case SudoPassword, SudoTTY, SudoRefused:
-		return "let the user run sh with sudo (NOPASSWD, !requiretty in sudoers), or use --sudo never and allow capturing with: " + e.setcap()
+		return e.sudoTip(k)
 	case NoShell:
 		if e.changed {
 			return "the login shell, or what is run in its place (ForceCommand), must pass on commands as they are: give the user another login shell, or use another user with --login"
@@ -209,6 +209,36 @@ func (s *seen) permissionTip() string {
 	}
 	return "use --sudo auto or --sudo always, or allow it on the instance with: " + s.setcap()
 }
+
+// sudo is the program that gives rights.
+func (s *seen) sudo() string {
+	if s.doas {
+		return "doas"
+	}
+	return "sudo"
+}
+
+// sudoTip has the line that allows it, for this user on this instance. It is sh that has to be allowed, not the helper
+// alone: what ends a helper again, also a quiet one, needs its rights.
+func (e *ending) sudoTip(k Kind) string {
+	user, shell := e.user, e.shell
+	if !plainUser.MatchString(user) {
+		user = "USER"
+	}
+	if !strings.HasPrefix(shell, "/") || !plainPath.MatchString(shell) {
+		shell = "/bin/sh"
+	}
+	line := "sudoers (visudo) the line: " + user + " ALL=(root) NOPASSWD: " + shell
+	if e.doas {
+		line = "doas.conf the line: permit nopass " + user + " as root cmd sh"
+	} else if k == SudoTTY {
+		line = "sudoers (visudo) the line: Defaults:" + user + " !requiretty"
+	}
+	return "the capture program alone is not enough, since what ends it needs its rights: allow sh, by adding to " + line +
+		" - or use --sudo never and allow capturing with: " + e.setcap()
+}
+
+var plainUser = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
 func (s *seen) setcap() string {
 	return "sudo setcap cap_net_raw,cap_net_admin=eip " + s.path()

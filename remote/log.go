@@ -39,7 +39,7 @@ type Report struct {
 	Connection string        // $SSH_CONNECTION as the instance saw it; "" where not set
 	SelfFilter string        // the expression that is excluded; "" if none
 	UID        int           // of the login user; -1 where not told
-	Sudo       bool          // the helper was started with sudo
+	Sudo       bool          // the helper was started with sudo, or with doas where there is no sudo
 	Started    bool          // the helper was about to be started
 	Unasked    bool          // the helper ended before its input did: by itself, by something on the instance, or with the exit status Unheard or TimeUp
 	Listening  string        // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
@@ -118,7 +118,10 @@ type seen struct {
 	Report
 	uidKnown bool
 	noHelper bool
-	changed  bool // the script was changed on its way, and did not run
+	doas     bool   // in the place of sudo
+	user     string // the login user's name
+	shell    string // the path of sh, for who is to be allowed it
+	changed  bool   // the script was changed on its way, and did not run
 	clocks   int
 	last     string // the last line that is no report
 
@@ -208,7 +211,12 @@ func (s *seen) mark(line string) {
 	case "changed":
 		s.changed = true
 	case "start":
-		s.Started, s.Sudo = true, rest == "sudo"
+		s.doas = rest == "doas"
+		s.Started, s.Sudo = true, rest == "sudo" || s.doas
+	case "user":
+		s.user = rest
+	case "shell":
+		s.shell = rest
 	}
 }
 

@@ -128,6 +128,8 @@ func TestLogFailure(t *testing.T) {
 		{"sudo-rs", started + "sudo: interactive authentication is required\n", 1, SudoPassword, ""},
 		{"sudo after a warning", started + "sudo: unable to resolve host x: Name or service not known\nsudo: a password is required\n", 1, SudoPassword, ""},
 		{"sudo tty", started + "sudo: sorry, you must have a tty to run sudo\n", 1, SudoTTY, ""},
+		{"doas, password", "@sshpcap uid 1000\n@sshpcap start doas\ndoas: Authentication required\n", 1, SudoPassword, "doas asks for a password"},
+		{"doas, not permitted", "@sshpcap uid 1000\n@sshpcap start doas\ndoas: Operation not permitted\n", 1, SudoRefused, "doas refuses: Operation not permitted"},
 		{"not in sudoers", started + "x is not in the sudoers file.\nThis incident has been reported to the administrator.\n", 1, SudoRefused, "not in the sudoers"},
 		{"no setuid", started + "sudo: effective uid is not 0, is /usr/bin/sudo on a file system with the 'nosuid' option set or an NFS file system without root privileges?\n", 1, SudoRefused, ""},
 		{"in a container", started + "sudo: The \"no new privileges\" flag is set, which prevents sudo from running as root.\n", 1, SudoRefused, ""},

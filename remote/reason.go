@@ -59,6 +59,8 @@ var rules = []struct {
 	kind  Kind
 	words *regexp.Regexp
 }{
+	{SudoPassword, regexp.MustCompile(`^doas: Authentication required`)},
+	{SudoRefused, regexp.MustCompile(`^doas: `)},
 	{NoSudo, regexp.MustCompile(`\bsudo: (command )?not found`)},
 	{SudoTTY, regexp.MustCompile(`^sudo: .*must have a tty`)},
 	{SudoPassword, regexp.MustCompile(`^sudo: .*(password is required|authentication is required|is required to (read the password|authenticate)|no tty present)`)},

@@ -117,9 +117,20 @@ tunnels="$tunnels or (ip proto 47 and ip[22:2] = 0x800$(inside ip "24 + $g")"
 tunnels="$tunnels or (ip proto 47 and ip[22:2] = 0x6558$(inside ip "38 + $g")"
 `
 
-// sudoText leaves root alone, who may have no sudo.
+// sudoText leaves root alone, who may have no sudo. Where there is none, and
+// doas is set up, that does the same. Who is to be allowed what is for the
+// hint, in case that it is not.
 const sudoText = `
-[ "$u" = 0 ] || { say "start sudo"; exec sudo -n sh -c "$w" sshpcap "$@"; }
+[ "$u" = 0 ] || {
+	say "user $(id -un 2>/dev/null)"
+	say "shell $(command -v sh)"
+	d=sudo
+	command -v sudo >/dev/null 2>&1 || ! command -v doas >/dev/null 2>&1 || for x in /etc/doas.conf /usr/local/etc/doas.conf /etc/doas.d; do
+		[ -e $x ] && d=doas
+	done
+	say "start $d"
+	exec $d -n sh -c "$w" sshpcap "$@"
+}
 `
 
 // stopText runs the helper, its words, as a child, and ends it on the end of

@@ -21,6 +21,7 @@ type Options struct {
 	Config   string   // more lines for sshd_config
 	Hide     []string // programs it does not have
 	Date     string   // path of a program that it has in the place of date
+	Doas     string   // its doas.conf; "" means none
 	Shell    string   // login shell of root and of the users who may log in; "" means that of the machine's root, and sh
 	Jump     string   // ProxyJump for the client's configuration
 	Unknown  bool     // its host key is not in the client's known_hosts
@@ -216,6 +217,9 @@ func (b *Bed) accounts(h *Host) string {
 	must(b.t, err)
 	more("hosts", 0o644, "127.0.0.1 localhost "+hostname+"\n"+b.Names) // sudo looks its host's name up
 	b.WriteFile(filepath.Join(etc, "sudoers"), 0o440, sudoers)
+	if h.options.Doas != "" {
+		b.WriteFile(filepath.Join(etc, "doas.conf"), 0o600, h.options.Doas)
+	}
 	return filepath.Join(b.Dir, etc)
 }
 
