@@ -96,19 +96,48 @@ type Interface struct {
 func ReadAbout(text string) About {
 	var a About
 	part := ""
-	for line := range strings.Lines(text[:min(len(text), MaxAbout)]) {
+	text = text[:min(len(text), MaxAbout)]
+	devices := deviceNames(text)
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if name, ok := strings.CutPrefix(line, marker); ok {
 			part = name
 			a.Complete = a.Complete || name == "end"
 			continue
 		}
-		a.take(part, line)
+		a.take(part, line, devices)
 	}
 	return a
 }
 
-func (a *About) take(part, line string) {
+// deviceNames returns the network interfaces that the kernel names by themselves: elsewhere the name of another end may stand
+// behind an "@", which a name may have, too.
+func deviceNames(text string) map[string]bool {
+	names := make(map[string]bool)
+	_, text, _ = strings.Cut(text, marker+"dev\n")
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, marker) || len(names) == maxInterfaces {
+			break
+		}
+		if name, _, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// ownName returns the name of an interface without that of its other end: the longest one that the kernel knows.
+func ownName(name string, devices map[string]bool) string {
+	for own := name; own != ""; own = own[:max(strings.LastIndexByte(own, '@'), 0)] {
+		if devices[own] {
+			return own
+		}
+	}
+	own, _, _ := strings.Cut(name, "@")
+	return own
+}
+
+func (a *About) take(part, line string, devices map[string]bool) {
 	fields := strings.Fields(line)
 	switch {
 	case len(fields) == 0:
@@ -117,11 +146,11 @@ func (a *About) take(part, line string) {
 	case part == "version" && a.Version == "":
 		a.Version = version(line)
 	case part == "link" && len(fields) > 2: // 2: eth0@if5: <BROADCAST,UP> …
-		if i := a.named(strings.TrimSuffix(fields[1], ":")); i != nil {
+		if i := a.named(ownName(strings.TrimSuffix(fields[1], ":"), devices)); i != nil {
 			i.State = linkState(fields[2])
 		}
 	case part == "addr" && len(fields) > 3 && strings.HasPrefix(fields[2], "inet"): // 2: eth0 inet 10.0.0.1/24 …
-		a.address(fields[1], fields[3])
+		a.address(ownName(fields[1], devices), fields[3])
 	case part == "dev" && strings.Contains(line, ":"): // eth0: 123 …
 		name, _, _ := strings.Cut(line, ":")
 		a.named(name)
@@ -148,7 +177,6 @@ func linkState(flags string) string {
 
 // named is the interface of that name, which is added when it is not there; nil when there is no room.
 func (a *About) named(name string) *Interface {
-	name, _, _ = strings.Cut(name, "@") // what comes behind is its other end
 	name = Clean(name)
 	for i := range a.Interfaces {
 		if a.Interfaces[i].Name == name {

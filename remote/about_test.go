@@ -208,6 +208,26 @@ Inter-|   Receive                                                |  Transmit
 	}
 }
 
+// TestReadAboutNames: a name may have an "@" of its own, behind which the name of another end may stand.
+func TestReadAboutNames(t *testing.T) {
+	t.Parallel()
+	link := "@sshpcap link\n2: lan@home@if5: <BROADCAST,UP> mtu\n3: wan@home: <BROADCAST> mtu\n4: eth0@if5: <UP> mtu\n5: p1@wan@home: <UP> mtu\n" +
+		"@sshpcap addr\n2: lan@home    inet 10.0.0.1/24 brd\n4: eth0    inet 10.0.0.2/24 brd\n"
+	p := netip.MustParsePrefix
+	want := []Interface{
+		{Name: "lan@home", State: "up", Addresses: []netip.Prefix{p("10.0.0.1/24")}},
+		{Name: "wan@home", State: "down"},
+		{Name: "eth0", State: "up", Addresses: []netip.Prefix{p("10.0.0.2/24")}},
+		{Name: "p1", State: "up"},
+	}
+	if got := ReadAbout(link + "@sshpcap dev\n face |bytes\nlan@home: 1\nwan@home: 1\n  eth0: 1\n    p1: 1\n").Interfaces; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := ReadAbout("@sshpcap list\n1.lan@home [Up, Running]\n").Interfaces; !reflect.DeepEqual(got, []Interface{{Name: "lan@home", State: "up"}}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func FuzzReadAbout(f *testing.F) {
 	for _, part := range []string{"system", "version", "link", "addr", "dev", "list", "end"} {
 		f.Add("@sshpcap "+part+"\n1: lo@x: <UP> 1.2.3\x1b\n1: a inet 1.2.3.4/5\nlo:\n1.a [Up]\n", 1)
