@@ -181,6 +181,9 @@ func notPcap(err *merge.FormatError, opened bool) error {
 	if opened {
 		return &Error{Problem: err.Error(), Tip: "its packets up to there are in the file", Err: err}
 	}
+	if strings.HasPrefix(err.Reason, "it is ") || strings.HasPrefix(err.Reason, "version ") {
+		return &Error{Problem: "what came is not a packet stream: " + err.Reason, Tip: err.Hint(), Err: err}
+	}
 	return &Error{
 		Problem: fmt.Sprintf("what came is not a packet stream but %q", words(err.Head)),
 		Tip:     tipPrints,

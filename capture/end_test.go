@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/sshpcap/sshpcap/merge"
@@ -76,6 +77,25 @@ func TestVerdict(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// TestNotPcap: what comes in the place of packets is named where that can be, else its words are shown.
+func TestNotPcap(t *testing.T) {
+	for said, head := range map[string]string{
+		"it is pcapng":          "\x0a\x0d\x0d\x0a\x1c\x00\x00\x00",
+		"it is an ELF program":  "\x7fELF\x02\x01\x01\x00",
+		`stream but "Welcome!"`: "Welcome!\n",
+		"version 2.7 is none":   "\xd4\xc3\xb2\xa1\x02\x00\x07\x00" + strings.Repeat("\x00", 16),
+	} {
+		_, err := merge.NewReader(strings.NewReader(head)).ReadHeader()
+		var format *merge.FormatError
+		if !errors.As(err, &format) {
+			t.Fatal(err)
+		}
+		if problem := notPcap(format, false); !strings.Contains(problem.Error(), said) || hintOf(problem) == "" {
+			t.Errorf("says %q of %q, want %q", problem, head, said)
 		}
 	}
 }

@@ -67,6 +67,11 @@ type Report struct {
 	Removed    int      // files that were not kept
 	Size       int64    // bytes, as they are on disk
 	Inputs     []InputReport
+
+	// Tcpdump reads no pcapng whose interfaces differ in link type or snapshot length, or with packets beyond that; other
+	// programs do. Only the last two are no matter in pcap.
+	SeveralLinkTypes bool
+	SeveralSnaplens  bool
 }
 
 // InputReport is what was in one input.

@@ -359,7 +359,9 @@ func (m *merging) account(inputs []*input, s *sink) {
 	if s.dedup != nil {
 		m.report.Duplicates = s.dedup.found
 	}
+	m.report.SeveralLinkTypes, m.report.SeveralSnaplens = s.otherLinks, s.otherSnaplens
 	for _, in := range inputs {
+		m.report.SeveralSnaplens = m.report.SeveralSnaplens || s.format == Pcapng && in.odd[merge.OddSnaplen] > 0
 		if in.report < 0 {
 			continue
 		}

@@ -188,8 +188,34 @@ func TestSnaplens(t *testing.T) {
 		inputs = append(inputs, write(t, dir, fmt.Sprint(i), content))
 	}
 	out := filepath.Join(dir, "out.pcapng")
-	merge(t, files.Config{Inputs: inputs, Path: out})
+	if report := merge(t, files.Config{Inputs: inputs, Path: out}); report.SeveralSnaplens || report.SeveralLinkTypes {
+		t.Errorf("%+v", report)
+	}
 	readable(t, out, len(inputs))
+
+	// Where they differ that is told, and pcap holds all.
+	content := pcap(order, false, []packet{{time: 9e9, data: "data of a packet"}})
+	order.PutUint32(content[16:], 1000)
+	inputs = append(inputs, write(t, dir, "short", content))
+	if report := merge(t, files.Config{Inputs: inputs, Path: out, Overwrite: true}); !report.SeveralSnaplens || report.SeveralLinkTypes {
+		t.Errorf("%+v", report)
+	}
+	other := filepath.Join(dir, "out.pcap")
+	if report := merge(t, files.Config{Inputs: inputs, Path: other, Format: files.Pcap}); report.SeveralSnaplens {
+		t.Errorf("%+v", report)
+	}
+	readable(t, other, len(inputs))
+	order.PutUint32(content[16:], 10) // and its packet has 16 bytes
+	beyond := write(t, dir, "beyond", content)
+	if report := merge(t, files.Config{Inputs: []string{beyond}, Path: out, Overwrite: true}); !report.SeveralSnaplens || report.Packets != 1 {
+		t.Errorf("%+v", report)
+	}
+	content[20] = 101
+	order.PutUint32(content[16:], 0)
+	raw := write(t, dir, "raw", content)
+	if report := merge(t, files.Config{Inputs: []string{inputs[0], raw}, Path: out, Overwrite: true}); !report.SeveralLinkTypes || report.SeveralSnaplens {
+		t.Errorf("%+v", report)
+	}
 }
 
 // TestOldPcap: the modified form, and an old version, as inputs.

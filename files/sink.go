@@ -24,7 +24,11 @@ type sink struct {
 	nano   []bool                      // of these; of a pcap file: one
 	offset map[int]int64               // s, which times of one of these begin from, if not from 1970
 
-	section    []byte // options of the only input's section
+	section       []byte // options of the only input's section
+	snaplen       uint32 // of the first interface, as it is written
+	otherSnaplens bool   // another one differs from it
+	otherLinks    bool   // or in its link type
+
 	interfaces blocks // for all files to come
 	shared     blocks // names and secrets, which every file of a rotated output has
 	early      blocks // others that came before the first file was begun
@@ -110,6 +114,7 @@ func (s *sink) describe(in *input, i *iface) error {
 	if s.format == Pcap {
 		return s.describePcap(in, i)
 	}
+	s.compare(i)
 	s.links = append(s.links, i.LinkType)
 	s.nano = append(s.nano, i.Nano)
 	s.setOffset(i.Offset)
@@ -125,6 +130,17 @@ func (s *sink) describe(in *input, i *iface) error {
 		return s.pcapng.AddInterfaces(piece[at:], i.Nano)
 	}
 	return nil
+}
+
+// compare looks whether interfaces differ in what tcpdump wants to be the same.
+func (s *sink) compare(i *iface) {
+	snaplen := merge.Snaplen(i.Snaplen)
+	if len(s.links) == 0 {
+		s.snaplen = snaplen
+		return
+	}
+	s.otherSnaplens = s.otherSnaplens || snaplen != s.snaplen
+	s.otherLinks = s.otherLinks || i.LinkType != s.links[0]
 }
 
 // setOffset notes what the times of the newest interface begin from.

@@ -286,6 +286,12 @@ func printMerged(w io.Writer, report files.Report) {
 		}
 	}
 	printNotes(w, report)
+	switch {
+	case report.SeveralLinkTypes:
+		fmt.Fprintln(w, "Its interfaces have several link types: Wireshark and tshark read it, tcpdump does not.")
+	case report.SeveralSnaplens:
+		fmt.Fprintln(w, "Its packets have several snapshot lengths: Wireshark and tshark read it, tcpdump does not; hint: --format pcap makes a file that it reads.")
+	}
 }
 
 // printNotes prints what was special about inputs: each kind once, whatever number of inputs it is of.
