@@ -39,7 +39,7 @@ func BenchmarkLive(b *testing.B) {
 	stream := flood()
 	handler := func(s *sshserver.Session) int {
 		s.Go(func() { io.Copy(io.Discard, s.Stdin) })
-		fmt.Fprintln(s.Stderr, "@sshpcap start")
+		fmt.Fprintln(s.Stderr, "@sshpcap start\n@sshpcap watched")
 		s.Stdout.Write(stream)
 		return 0
 	}

@@ -102,7 +102,7 @@ func (t tcpdump) run(s *sshserver.Session) int {
 	defer stderr.end()
 	h := &helper{Session: s, stop: make(chan struct{})}
 	t.clock(s)
-	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
+	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n", s.Connection)
 	s.Go(func() { t.listen(s); close(h.stop) })
 	h.pcap = pcapgo.NewWriterNanos(s.Stdout)
 	h.pcap.WriteFileHeader(262144, t.link)
@@ -495,6 +495,7 @@ func TestOneInstanceFails(t *testing.T) {
 		}, capture.NotOpened, "password", 0},
 		{"helper dies", tcpdump{give: burst(9, 4), exit: 1}.run, capture.LostState, "disappeared", 4},
 		{"helper ends by itself", func(s *sshserver.Session) int {
+			fmt.Fprint(s.Stderr, "@sshpcap start\n@sshpcap watched\n")
 			w := pcapgo.NewWriter(s.Stdout)
 			w.WriteFileHeader(1000, layers.LinkTypeEthernet)
 			return 0

@@ -78,7 +78,7 @@ func (b *box) run(s *sshserver.Session) int {
 // says is a helper that writes to standard error and ends.
 func says(text string, status int) func(*sshserver.Session) int {
 	return func(s *sshserver.Session) int {
-		fmt.Fprintf(s.Stderr, "@sshpcap clock %d.5\n@sshpcap uid 1000\n@sshpcap host %s net:[1]\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n%s", time.Now().Unix(), s.Connection, text)
+		fmt.Fprintf(s.Stderr, "@sshpcap clock %d.5\n@sshpcap uid 1000\n@sshpcap host %s net:[1]\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n%s", time.Now().Unix(), s.Connection, text)
 		return status
 	}
 }

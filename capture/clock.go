@@ -102,6 +102,7 @@ func (e *estimate) take(c Clock, now time.Time) (changed bool) {
 type stderr struct {
 	remote.Log
 	introduced chan struct{} // closed by Write when all has been said that comes before the helper's own words
+	watched    chan struct{} // closed by Write when the instance has told that what ends the helper there is running
 	read       chan reading  // of the clock; Write never waits for who takes them
 
 	mu    sync.Mutex
@@ -110,10 +111,11 @@ type stderr struct {
 	asked time.Time // when the question was sent that is not answered yet; at first, when the command was
 	told  int       // how often it told its clock
 	done  bool      // introduced is closed
+	safe  bool      // watched is closed
 }
 
 func newStderr(asked time.Time) *stderr {
-	return &stderr{introduced: make(chan struct{}), read: make(chan reading, 1), began: asked, asked: asked}
+	return &stderr{introduced: make(chan struct{}), watched: make(chan struct{}), read: make(chan reading, 1), began: asked, asked: asked}
 }
 
 func (l *stderr) Write(p []byte) (int, error) {
@@ -141,6 +143,10 @@ func (l *stderr) Write(p []byte) (int, error) {
 	if report.Started {
 		l.done = true
 		close(l.introduced)
+	}
+	if !l.safe && l.Report().Watched {
+		l.safe = true
+		close(l.watched)
 	}
 	return len(p), nil
 }

@@ -79,7 +79,7 @@ func TestRotationManyIntervals(t *testing.T) {
 // Sums of what an instance claims, again and again, do not overflow.
 func TestClaimsDoNotOverflow(t *testing.T) {
 	f := follow(t, "x.pcapng", instance(t, "liar", func(s *sshserver.Session) int {
-		io.WriteString(s.Stderr, "@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n")
+		io.WriteString(s.Stderr, "@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n")
 		io.WriteString(s.Stdout, "\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x01\x00\x00\x00")
 		most := "18446744073709551615 packets "
 		io.WriteString(s.Stderr, most+"captured\n"+most+"received by filter\n"+most+"dropped by kernel\n")

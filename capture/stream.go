@@ -144,7 +144,7 @@ func (s *stream) attempt(conn *sshx.Conn, sudo bool) error {
 	beside.Go(func() { s.beat(process, log, measured, over) })
 	beside.Add(1)
 	untended := context.AfterFunc(r.active, func() { s.tend(process, log, over); beside.Done() })
-	readErr, opened := s.read(process, log, measured)
+	readErr, opened := s.read(process, log, said, measured)
 	close(over)
 	process.Stdin.Close() // also when the helper ended by itself, for a wrapper that has not noticed
 	waitErr := wait(process, said, r.cfg.Grace)
@@ -341,13 +341,20 @@ func (s *stream) catchUp(over <-chan struct{}) {
 	}
 }
 
-// read delivers the header and all packets to the pump. A nil error means that the stream ended between two records.
-func (s *stream) read(process *sshx.Process, log *stderr, measured <-chan struct{}) (err error, opened bool) {
+// read delivers the header and all packets to the pump. A nil error means that the stream ended between two records. said
+// is closed when the instance has nothing more to say.
+func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan struct{}) (err error, opened bool) {
 	r := s.instance.run
 	stop := afterTimeout(r.cfg.ConnectTimeout, func() { s.overdue.Store(true); process.Close() })
 	reader := merge.NewReader(stdout{process})
 	reader.Limit(r.arena)
 	header, err := reader.ReadHeader()
+	if err == nil {
+		if err := s.awaitWatch(log, said); err != nil {
+			stop()
+			return err, false
+		}
+	}
 	stop()
 	if err != nil && s.overdue.Load() {
 		return s.tooSlow(), false
@@ -430,6 +437,27 @@ func (s *stream) countOdd(reader *merge.Reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.odd.Add(reader.Oddities())
+}
+
+// awaitWatch waits until the instance tells that what ends the helper there is running: a helper that nothing ends would stay
+// for ever when we are gone. The time for it is that of the start.
+func (s *stream) awaitWatch(log *stderr, said <-chan struct{}) error {
+	select {
+	case <-log.watched:
+		return nil
+	case <-said: // or it is closed, since it took too long
+	}
+	if log.Report().Watched {
+		return nil
+	}
+	if s.instance.run.active.Err() != nil {
+		return errNotCapturing
+	}
+	failure := log.Failure(remote.Unwatched)
+	if failure.Kind == remote.NoShell {
+		return &Error{Problem: "packets came, but not from what was to run: nothing would end the helper there", Tip: "see what the login runs instead, a forced command perhaps: ssh INSTANCE true", Err: failure}
+	}
+	return &Error{Problem: failure.Problem, Tip: failure.Tip, Err: failure}
 }
 
 // stdout is what a helper writes there, read without a copy.

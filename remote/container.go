@@ -70,17 +70,13 @@ sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || {
 }
 `
 	// Without a clock that takes no time to watch, there is no countdown but the last.
-	guardText = `[ "$n" ] && [ $1 != 0 ] && return`
+	guardText = `[ "$n" ] && [ $1 != 0 ] && { watched; return; }`
+
+	bareLaterText = `[ "$n" ] || { ` + laterText + `; }`
 
 	insistText = `
 j=$((j+1))
-case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac
-`
-	// A trap ends the wait with the trap's status. The helper's own is known once it is gone; 127 where it is forgotten.
-	statusText = `
-[ "$m" ] || wait $p
-x=$?
-[ $x = 127 ] || r=$x
+case $j$q in 6.50|21) hit TERM ;; 30.50|51) hit KILL ;; esac
 `
 	// Where there is no sleep, the time is looked at with each line, in whole seconds.
 	bareLimitText = `[ "$n" ] && read -r a b </proc/uptime && e=$((${a%.*} + <SECONDS>))`
@@ -95,6 +91,6 @@ func containerStopLine(first string, t timing) string {
 		look = lookText
 		text = strings.ReplaceAll(text, "<LIMIT>", "<LIMIT>\n"+strings.ReplaceAll(bareLimitText, "<SECONDS>", t.most))
 	}
-	return joinScript(strings.NewReplacer("<BARE>", bareText, "<GUARD>", guardText, "<LOOK>", look, "<INSIST>", insistText, "<STATUS>", statusText, "<FIRST>", first,
+	return joinScript(strings.NewReplacer("<BARE>", bareText, "<GUARD>", guardText, "<LOOK>", look, "<INSIST>", insistText, "<LATER>", bareLaterText, "<EXEC>", "", "<FIRST>", first,
 		"<SIGNALS>", first+" TERM TERM TERM TERM KILL", "<SILENCE>", t.silence, "<STEP>", "$q", "<NAP>", ".10").Replace(t.limited(text)))
 }

@@ -27,6 +27,7 @@ const (
 	SudoRefused                   // the user may not do this with sudo
 	NoShell                       // the login shell did not run the command
 	Killed                        // a signal ended the helper
+	NoProcess                     // what would end the helper on the instance does not run
 	NotEnabled                    // cf-pcap may not capture: its platform has not allowed it
 )
 
@@ -35,7 +36,7 @@ var kindNames = [...]string{
 	InterfaceDown: "interface down", InterfaceGone: "interface gone", BadFilter: "bad filter",
 	BadSnaplen: "bad snaplen", OldHelper: "old helper", NoHelper: "no helper", NoSudo: "no sudo",
 	SudoPassword: "sudo password", SudoTTY: "sudo tty", SudoRefused: "sudo refused",
-	NoShell: "no shell", Killed: "killed", NotEnabled: "not enabled",
+	NoShell: "no shell", Killed: "killed", NoProcess: "no process", NotEnabled: "not enabled",
 }
 
 func (k Kind) String() string {
@@ -94,6 +95,8 @@ func (e *ending) verdict() Kind {
 		return NoHelper
 	case !e.Started:
 		return NoShell
+	case e.status == Unwatched:
+		return NoProcess
 	case isCFPcap(e.Helper):
 		return e.cfPcapVerdict()
 	case e.kind == NoHelper && e.status != 127:
@@ -152,6 +155,11 @@ func (e *ending) problem(k Kind) string {
 			return "the container's shell did not run the command: " + e.lastWords()
 		}
 		return fmt.Sprintf("the login shell did not run the command: %s", e.lastWords())
+	case NoProcess:
+		if e.Watched {
+			return fmt.Sprintf("%s was ended on the instance, since the processes that watch over it were gone", name)
+		}
+		return fmt.Sprintf("%s was not left running: the processes that end it could not be started on the instance", name)
 	case Killed:
 		return fmt.Sprintf("%s was killed by %s", name, signalName(e.status-128))
 	}
@@ -194,6 +202,8 @@ func (e *ending) tip(k Kind) string {
 			return "the login shell, or what is run in its place (ForceCommand), must pass on commands as they are: give the user another login shell, or use another user with --login"
 		}
 		return "the user needs a login shell that runs commands: try `ssh HOST true`, or another user with --login"
+	case NoProcess:
+		return "there may be no room for more processes: see `ulimit -u` and the tasks of the user's slice or of the container (pids.max)"
 	case Killed:
 		return "look on the instance for who ended it, e.g. `dmesg` for a lack of memory"
 	}

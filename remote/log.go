@@ -42,6 +42,7 @@ type Report struct {
 	Sudo       bool          // the helper was started with sudo, or with doas where there is no sudo
 	Started    bool          // the helper was about to be started
 	Unasked    bool          // the helper ended before its input did: by itself, by something on the instance, or with the exit status Unheard or TimeUp
+	Watched    bool          // what ends the helper is there, and counts
 	Listening  string        // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
 }
 
@@ -206,6 +207,8 @@ func (s *seen) mark(line string) {
 		s.Helper = rest
 	case "nohelper":
 		s.noHelper = true
+	case "watched":
+		s.Watched = s.Started
 	case "unasked":
 		s.Unasked = s.Started
 	case "changed":
@@ -240,7 +243,7 @@ const mostUp = 1 << 32
 // comesLater reports whether a line of ours is one that comes also while the helper runs, or after it.
 func comesLater(line string) bool {
 	word, _, _ := strings.Cut(line, " ")
-	return word == "clock" || word == "unasked"
+	return word == "clock" || word == "unasked" || word == "watched"
 }
 
 // clock reads seconds since the epoch with a fraction, as date +%s.%N writes them. A date that does not know %N gives

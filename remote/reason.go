@@ -61,6 +61,7 @@ var rules = []struct {
 }{
 	{SudoPassword, regexp.MustCompile(`^doas: Authentication required`)},
 	{SudoRefused, regexp.MustCompile(`^doas: `)},
+	{NoProcess, regexp.MustCompile(`(?i)(cannot|can't) fork\b|\bfork: |cannot make a child process`)},
 	{NoSudo, regexp.MustCompile(`\bsudo: (command )?not found`)},
 	{SudoTTY, regexp.MustCompile(`^sudo: .*must have a tty`)},
 	{SudoPassword, regexp.MustCompile(`^sudo: .*(password is required|authentication is required|is required to (read the password|authenticate)|no tty present)`)},

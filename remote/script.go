@@ -141,6 +141,16 @@ const sudoText = `
 // made anew for each line, which ends the helper when it is not ended itself. A
 // line "c" is answered with what the clock shows.
 //
+// The helper has a process group of its own where one can be made, which
+// setsid does, or the shell where it can without a terminal: it may be a
+// script that runs another program, and the signals are for all of them.
+//
+// The first line of the watch's on standard error tells that there is a
+// countdown. Any one of the three ends the helper when it is the only one left:
+// this shell, as soon as the watch is gone; the watch, since a server ends the
+// input of a shell that is gone; the countdown, when it runs out. So does each
+// that cannot make a process that it needs.
+//
 // Every pair of them has a signal of its own. A signal to a child that has
 // not yet let go of its parent's trap would be lost, so the parent must have
 // none for it: hence USR1 to the watch, ALRM to the countdown, KILL to sleep.
@@ -149,12 +159,43 @@ const stopText = `
 # A background job's standard input is /dev/null: keep the real one, and the
 # standard error for answers.
 exec 3<&0 4>&2
-"$@" </dev/null 3<&- 4>&- &
+# hit SIGNAL: to the helper's group. Where it has none, to what the helper ran
+# when this was first asked for, or to the helper itself if that was nothing.
+kids=
+hit() {
+	kill -$1 -$p && return
+	[ "$kids" ] || { all=$p; young $p; }
+	# What waits for its children ends with them, and until then they are known.
+	case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac
+	set -- $1 1
+	for c in $c; do
+		kill -$1 $c && set -- $1 0
+	done
+	return $2
+} 2>/dev/null
+young() {
+	c=
+	read -r c </proc/$1/task/$1/children
+	[ "$c" ] || kids="$kids $1"
+	for c in $c; do
+		all="$all $c"
+		young $c
+	done
+}
+# exec: some shells make another one to wait for a job, and tell of that.
+g=setsid
+command -v setsid >/dev/null 2>&1 || { g=; (set -m) && set -m; } 2>/dev/null
+exec $g "$@" </dev/null 3<&- 4>&- &
 p=$!
+case $- in *m*) set +m ;; esac
+# Where no process can be made a shell ends: not without the helper, which has
+# some time for its last words.
+trap "hit TERM; i=0; while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT
+[ "${p#0}" ] || exit 125
 # An SSH server may signal the whole process group: the watch stays, from its
 # first moment on. It does, too, where nobody takes its answers any more.
 trap "" INT TERM HUP
-(
+{
 	trap "" PIPE
 	# The helper has ended. Unless its end was asked for, that is told.
 	ended() {
@@ -163,7 +204,9 @@ trap "" INT TERM HUP
 		exit
 	}
 	trap ended USR1
-	t=
+	t= o=9
+	# Told by the first countdowns: one may be ended before it comes to that.
+	watched() { [ "$asked" ] || [ $o = 0 ] || printf "` + marker + `watched\n" >&4; }
 	# settle waits until the first signal takes nothing away that somebody
 	# still reads.
 	settle() {
@@ -188,28 +231,37 @@ trap "" INT TERM HUP
 	# signal tells the shell when it has run out.
 	count() {
 		<GUARD>
-		(
+		b=$!
+		{
 			# The sleep goes too; not what $! was before there is one.
 			trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM
 			# Where no process can be made a shell ends: not without the helper.
 			k=<FIRST>
-			trap "kill -\$k $p" EXIT
+			trap "hit \$k" EXIT
 			d=$1
 			for s in <SIGNALS>; do
-				sleep $d & wait $!
+				b=$!
+				<EXEC>sleep $d 4>&- &
+				case $! in 0|$b) exit ;; esac
+				watched
+				exec 4>&-
+				wait $!
 				case $2$k in USR1*|*KILL) ;; *) settle ;; esac
 				[ "$2" ] && kill -$2 $$
-				kill -$s $p || break
+				hit $s || break
 				d=<STEP> k=KILL
 			done
 			trap - EXIT
-		) 4>&- &
+			exit
+		} &
+		case $! in 0|$b) exit ;; esac
 		kill -ALRM $t
 		t=$!
 	}
 	<LIMIT>
 	count <SILENCE> USR1
 	while read -r x; do
+		[ $o = 0 ] || o=$((o-1))
 		count <SILENCE> USR1
 		[ "$x" = c ] && printf "` + marker + `clock %s\n" $(date +%s.%N) >&4
 		<LOOK>
@@ -218,28 +270,52 @@ trap "" INT TERM HUP
 	count 0
 	<UNLIMIT>
 	wait
-) <&3 3<&- >/dev/null 2>&1 &
+} <&3 3<&- >/dev/null 2>&1 &
 w=$!
+case $w in 0|$p) exit 125 ;; esac
 # From here on, the output is the helper's alone, and the watch's answers.
 exec >/dev/null 2>&1 4>&-
 m=
 trap "m=123" USR1
 trap "m=124" USR2
-trap "kill -<FIRST> $p" INT TERM HUP
-wait $p
+trap "s=1; hit <FIRST>" INT TERM HUP
+# When the watch is gone, too, the wait ends. bash may forget a status at CHLD.
+# A watch that was gone before that is found a moment later.
+s= z= one=$p
+case $BASH_VERSION in
+	"") trap : CHLD; <LATER> ;;
+	4.[3-9]*|[5-9]*) one="-n $p $w" ;;
+esac
+kill -0 $p && wait $one
 r=$?
+while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do
+	wait $p
+	r=$?
+done
 # A trap ends the wait early. Not a second wait: bash may sleep in it for ever
 # when the helper ends meanwhile.
-while kill -0 $p; do
+v=0
+while hit 0; do
+	# What is left when the helper itself is gone, or the watch, is ended here.
+	kill -0 $w && kill -0 $p || v=$((v+1))
+	case $v in 3) kill -0 $w || m=${m:-125}; hit <FIRST> ;; 19) hit KILL ;; 40) break ;; esac
 	<INSIST>
 	sleep <NAP> || sleep 1
 done
-<STATUS>
+# A trap ends the wait with the trap's status. The helper's own is known once it
+# is gone; 127 where it is forgotten.
+[ "$m" ] || wait $p
+x=$?
+[ $x = 127 ] || r=$x
 [ "$m" ] && r=$m
 trap "" INT TERM HUP
+trap - EXIT CHLD
+kill -KILL $z
 kill -USR1 $w
 exit $r
 `
+
+const laterText = `sleep 1 & z=$!`
 
 // limitText is a countdown of its own, which no line begins anew, for a helper
 // that may run for a certain time only.
@@ -252,8 +328,9 @@ l=$t t=
 // Exit statuses of a [Command] whose helper was not ended from here, but by the
 // instance itself.
 const (
-	Unheard = 123 // no sign of life came any more
-	TimeUp  = 124 // MaxTime was over; timeout(1) has the same
+	Unheard   = 123 // no sign of life came any more
+	TimeUp    = 124 // MaxTime was over; timeout(1) has the same
+	Unwatched = 125 // the processes that would end it are gone, or could not be made
 )
 
 // timing is how long the stop script waits, in seconds, as sleep takes them.
@@ -357,7 +434,7 @@ func (k stopKind) line(t timing) string {
 }
 
 func stopLine(first string, t timing) string {
-	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<LOOK>", "", "<INSIST>", "", "<STATUS>", "", "<FIRST>", first,
+	return joinScript(strings.NewReplacer("<BARE>", "", "<GUARD>", "", "<LOOK>", "", "<INSIST>", "", "<LATER>", "exec "+laterText, "<EXEC>", "exec ", "<FIRST>", first,
 		"<SIGNALS>", first+" TERM KILL", "<SILENCE>", t.silence, "<STEP>", t.step, "<NAP>", ".1").Replace(t.limited(stopText)))
 }
 

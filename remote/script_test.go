@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,12 +22,13 @@ var short = timing{silence: "0.8", step: "0.2"}
 
 // run is a helper under the stop script.
 type run struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout *bufio.Reader
-	stderr *bytes.Buffer // to be read when it has ended
-	helper int           // pid
+	t       *testing.T
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	stdout  *bufio.Reader
+	stderr  *bytes.Buffer // to be read when it has ended
+	helper  int           // pid
+	session string        // of the helper, which may have one of its own
 }
 
 // wrapped starts the helper of a mode in a session of its own, which finds
@@ -88,6 +90,19 @@ func (r *run) ready() {
 	if _, err := fmt.Fscanf(r.stdout, "ready %d\n", &r.helper); err != nil {
 		r.t.Fatal(err)
 	}
+	alive(func(pid int, stat []string) bool {
+		if pid == r.helper {
+			r.session = stat[3]
+		}
+		return false
+	})
+	if session, err := strconv.Atoi(r.session); err == nil && session != r.cmd.Process.Pid {
+		r.t.Cleanup(func() {
+			if len(r.left()) > 0 {
+				syscall.Kill(-session, syscall.SIGKILL)
+			}
+		})
+	}
 }
 
 // unasked checks whether the script, which has ended, has told that the helper ended by itself.
@@ -99,7 +114,9 @@ func (r *run) unasked(want bool) {
 }
 
 func (r *run) left() []string {
-	return alive(func(pid int, stat []string) bool { return stat[3] == fmt.Sprint(r.cmd.Process.Pid) })
+	return alive(func(pid int, stat []string) bool {
+		return stat[3] == fmt.Sprint(r.cmd.Process.Pid) || stat[3] == r.session
+	})
 }
 
 // ends waits for the end and checks the status, how long it took since start,
@@ -270,15 +287,26 @@ func TestClockQuestion(t *testing.T) {
 			}
 			t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 			var log Log
+			log.Write([]byte("@sshpcap start\n"))
 			lines := bufio.NewReader(stderr)
+			watched := 0
+			next := func() string {
+				for {
+					line, err := lines.ReadString('\n')
+					if err != nil {
+						t.Fatal(err)
+					}
+					if line != "@sshpcap watched\n" {
+						return line
+					}
+					watched++
+				}
+			}
 			for n := 1; n <= 3; n++ {
 				before := time.Now()
 				stdin.Write(Heartbeat())
 				stdin.Write(ClockQuestion())
-				line, err := lines.ReadString('\n')
-				if err != nil {
-					t.Fatal(err)
-				}
+				line := next()
 				log.Write([]byte(line))
 				told, shows := log.Clock()
 				// Where date knows no fractions the middle of the second is taken, and where it is not there, nothing.
@@ -290,8 +318,10 @@ func TestClockQuestion(t *testing.T) {
 				}
 			}
 			stdin.Close()
-			if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
-				t.Errorf("then %q, %v", rest, err)
+			rest, err := io.ReadAll(lines)
+			more := bytes.Count(rest, []byte("@sshpcap watched\n"))
+			if watched += more; err != nil || len(rest) > more*len("@sshpcap watched\n") || watched > 9 {
+				t.Errorf("then %q, %v; watched %d times", rest, err, watched)
 			}
 			cmd.Wait()
 		})
@@ -484,16 +514,25 @@ func TestJoinScript(t *testing.T) {
 
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
-	const want = `exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; ` +
-		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t=; ` +
-		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
-		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
-		`count() { ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=TERM; trap "kill -\$k $p" EXIT; d=$1; for s in TERM TERM KILL; do sleep $d & wait $!; ` +
-		`case $2$k in USR1*|*KILL) ;; *) settle ;; esac; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=2 k=KILL; done; trap - EXIT; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; ) ` +
-		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
-		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -TERM $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do sleep .1 || sleep 1; done; ` +
-		`[ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+	const want = `exec 3<&0 4>&2; kids=; hit() { kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; ` +
+		`set -- $1 1; for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 || { g=; ` +
+		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
+		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
+		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
+		`watched() { [ "$asked" ] || [ $o = 0 ] || printf "@sshpcap watched\n" >&4; }; settle() { i=0; ` +
+		`while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; i=0; while [ $i -lt 2000 ]; do x=; ` +
+		`read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; count() { b=$!; ` +
+		`{ trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=TERM; trap "hit \$k" EXIT; d=$1; for s in TERM TERM KILL; do b=$!; ` +
+		`exec sleep $d 4>&- & case $! in 0|$b) exit ;; esac; watched; exec 4>&-; wait $!; case $2$k in USR1*|*KILL) ;; *) settle ;; esac; ` +
+		`[ "$2" ] && kill -$2 $$; hit $s || break; d=2 k=KILL; done; trap - EXIT; exit; } & case $! in 0|$b) exit ;; esac; kill -ALRM $t; t=$!; }; ` +
+		`count 14 USR1; while read -r x; do [ $o = 0 ] || o=$((o-1)); count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; ` +
+		`asked=1; count 0; wait; } <&3 3<&- >/dev/null 2>&1 & w=$!; case $w in 0|$p) exit 125 ;; esac; exec >/dev/null 2>&1 4>&-; m=; trap "m=123" USR1; ` +
+		`trap "m=124" USR2; trap "s=1; hit TERM" INT TERM HUP; s= z= one=$p; case $BASH_VERSION in "") trap : CHLD; exec sleep 1 & z=$! ;; ` +
+		`4.[3-9]*|[5-9]*) one="-n $p $w" ;; esac; kill -0 $p && wait $one; r=$?; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; ` +
+		`done; v=0; while hit 0; do kill -0 $w && kill -0 $p || v=$((v+1)); case $v in 3) kill -0 $w || m=${m:-125}; hit TERM ;; 19) hit KILL ;; 40) break ;; ` +
+		`esac; sleep .1 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; [ "$m" ] && r=$m; trap "" INT TERM HUP; trap - EXIT CHLD; ` +
+		`kill -KILL $z; kill -USR1 $w; exit $r`
 	if got := (Command{}).stopScript(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -514,24 +553,34 @@ func TestLimitedStopLine(t *testing.T) {
 // TestContainerStopLine pins the text that runs in containers.
 func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
-		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; ` +
-		`exec 3<&0 4>&2; "$@" </dev/null 3<&- 4>&- & p=$!; trap "" INT TERM HUP; ( trap "" PIPE; ` +
-		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t=; ` +
-		`settle() { i=0; while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; ` +
-		`i=0; while [ $i -lt 2000 ]; do x=; read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; ` +
-		`count() { [ "$n" ] && [ $1 != 0 ] && return; ( trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=INT; trap "kill -\$k $p" EXIT; d=$1; for s in INT TERM TERM TERM TERM KILL; do sleep $d & wait $!; ` +
-		`case $2$k in USR1*|*KILL) ;; *) settle ;; esac; [ "$2" ] && kill -$2 $$; kill -$s $p || break; d=$q k=KILL; done; trap - EXIT; ) 4>&- & ` +
-		`kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; ) ` +
-		`<&3 3<&- >/dev/null 2>&1 & w=$!; exec >/dev/null 2>&1 4>&-; ` +
-		`m=; trap "m=123" USR1; trap "m=124" USR2; trap "kill -INT $p" INT TERM HUP; wait $p; r=$?; while kill -0 $p; do j=$((j+1)); case $j$q in 6.50|21) kill -TERM $p ;; 30.50|51) kill -KILL $p ;; esac; ` +
-		`sleep .10 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; [ "$m" ] && r=$m; trap "" INT TERM HUP; kill -USR1 $w; exit $r`
+		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; exec 3<&0 4>&2; ` +
+		`kids=; hit() { kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; set -- $1 1; ` +
+		`for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 || { g=; ` +
+		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
+		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
+		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
+		`watched() { [ "$asked" ] || [ $o = 0 ] || printf "@sshpcap watched\n" >&4; }; settle() { i=0; ` +
+		`while [ $i -lt 15 ] && read -r x y z </proc/$p/stat && [ "${z%% *}" = R ]; do sleep .02; i=$((i+1)); done; i=0; while [ $i -lt 2000 ]; do x=; ` +
+		`read -r x </proc/$p/wchan; case $x in *pipe*|*sock*|*unix*) i=$((i+1)) ;; *) i=2000 ;; esac; done; }; count() { [ "$n" ] && [ $1 != 0 ] && { watched; ` +
+		`return; }; b=$!; { trap "[ \$! = $! ] || kill -KILL \$!; trap - EXIT; exit" ALRM; k=INT; trap "hit \$k" EXIT; d=$1; ` +
+		`for s in INT TERM TERM TERM TERM KILL; do b=$!; sleep $d 4>&- & case $! in 0|$b) exit ;; esac; watched; exec 4>&-; wait $!; ` +
+		`case $2$k in USR1*|*KILL) ;; *) settle ;; esac; [ "$2" ] && kill -$2 $$; hit $s || break; d=$q k=KILL; done; trap - EXIT; exit; ` +
+		`} & case $! in 0|$b) exit ;; esac; kill -ALRM $t; t=$!; }; count 14 USR1; while read -r x; do [ $o = 0 ] || o=$((o-1)); count 14 USR1; ` +
+		`[ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; } <&3 3<&- >/dev/null 2>&1 & w=$!; ` +
+		`case $w in 0|$p) exit 125 ;; esac; exec >/dev/null 2>&1 4>&-; m=; trap "m=123" USR1; trap "m=124" USR2; trap "s=1; hit INT" INT TERM HUP; ` +
+		`s= z= one=$p; case $BASH_VERSION in "") trap : CHLD; [ "$n" ] || { sleep 1 & z=$!; } ;; 4.[3-9]*|[5-9]*) one="-n $p $w" ;; esac; ` +
+		`kill -0 $p && wait $one; r=$?; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; done; v=0; while hit 0; ` +
+		`do kill -0 $w && kill -0 $p || v=$((v+1)); case $v in 3) kill -0 $w || m=${m:-125}; hit INT ;; 19) hit KILL ;; 40) break ;; esac; j=$((j+1)); ` +
+		`case $j$q in 6.50|21) hit TERM ;; 30.50|51) hit KILL ;; esac; sleep .10 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; ` +
+		`[ "$m" ] && r=$m; trap "" INT TERM HUP; trap - EXIT CHLD; kill -KILL $z; kill -USR1 $w; exit $r`
 	for _, c := range []Command{{Helper: "cf-pcap"}, {SelfFilter: "udp"}} { // the second may turn out to be one
 		if got := c.stopScript(); got != want {
 			t.Errorf("%+v: got  %s\nwant %s", c, got, want)
 		}
 	}
 	for _, c := range []Command{{Helper: "tcpdump", SelfFilter: "udp"}} {
-		if got := c.stopScript(); got != strings.NewReplacer("INT TERM TERM", "TERM TERM TERM", "-INT", "-TERM", "k=INT", "k=TERM").Replace(want) {
+		if got := c.stopScript(); got != strings.NewReplacer("INT TERM TERM", "TERM TERM TERM", "hit INT", "hit TERM", "k=INT", "k=TERM").Replace(want) {
 			t.Errorf("%+v: got  %s", c, got)
 		}
 	}

@@ -128,6 +128,20 @@ var faults = []*fault{
 		},
 	},
 	{
+		name: "helper is a script that does not exec, ^C", exit: 0, state: "ok", file: whole,
+		prepare: func(x *scene) { x.helper("tcpdump") }, strike: func(*scene) {}, notice: silently(length(time.Second, 10*time.Second)),
+		end: func(x *scene) int { exit := x.interrupt(); x.awaitClean(); return exit },
+	},
+	{
+		name: "helper is a script that does not exec, client killed", exit: -1, file: prefix,
+		prepare: func(x *scene) { x.helper("tcpdump") }, strike: func(x *scene) { x.c.signal(os.Kill); x.c.wait(patience) },
+		notice: (*scene).awaitClean, end: (*scene).byItself,
+	},
+	{
+		name: "login shell rc, client killed", exit: -1, file: prefix, options: bed.Options{Shell: "rc"},
+		strike: func(x *scene) { x.c.signal(os.Kill); x.c.wait(patience) }, notice: (*scene).awaitClean, end: (*scene).byItself,
+	},
+	{
 		name: "no memory for the helper", early: true, exit: 3, state: "failed", file: nothing, says: "Cannot allocate memory",
 		prepare: func(x *scene) { x.helper("ulimit -v 30000; exec tcpdump") },
 	},

@@ -53,7 +53,7 @@ func (g *goodHelper) run(s *sshserver.Session) int {
 
 // introduction is what our script on an instance says before the helper does.
 func introduction(clock time.Time) string {
-	return fmt.Sprintf("@sshpcap clock %d.%09d\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", clock.Unix(), clock.Nanosecond())
+	return fmt.Sprintf("@sshpcap clock %d.%09d\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n", clock.Unix(), clock.Nanosecond())
 }
 
 func pcapHeader(snaplen, link uint32) string {

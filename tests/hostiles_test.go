@@ -367,7 +367,7 @@ var hostiles = map[string]hostile{
 	"evil report": {
 		handler: func(s *sshserver.Session) int {
 			io.WriteString(s.Stderr, "@sshpcap clock 99999999999999\n@sshpcap uid "+evil+"\n@sshpcap host a "+evil+"\n@sshpcap connection "+evil+" 1 "+evil+" 22\n@sshpcap self tcp "+
-				evil+"\n@sshpcap helper /usr/bin/"+evil+"; rm -rf ~\n@sshpcap start\n")
+				evil+"\n@sshpcap helper /usr/bin/"+evil+"; rm -rf ~\n@sshpcap start\n@sshpcap watched\n")
 			io.WriteString(s.Stdout, pcapHeader(262144, 1)+pcapRecord(time.Now(), "badbadbadbadbad"))
 			io.WriteString(s.Stderr, "listening on "+evil+"\n"+evil+": failed "+evil+"\n18446744073709551615 packets captured\n18446744073709551615 packets received by filter\n"+
 				"18446744073709551615 packets dropped by kernel\n")

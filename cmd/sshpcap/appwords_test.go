@@ -64,7 +64,7 @@ func helperSays(helper string, status int, words ...string) instanceServer {
 // captures is a helper that begins to capture, goes on with rest, and ends with a status.
 func captures(status int, rest func(s *sshserver.Session)) instanceServer {
 	return runs(func(s *sshserver.Session) int {
-		fmt.Fprint(s.Stderr, "@sshpcap uid 2000\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n")
+		fmt.Fprint(s.Stderr, "@sshpcap uid 2000\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n")
 		h := binary.LittleEndian.AppendUint32(nil, 0xa1b2c3d4)
 		h = append(h, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0)
 		s.Stdout.Write(h)

@@ -71,6 +71,7 @@ func announce(s *sshserver.Session) {
 	}
 	say("helper", "/usr/bin/tcpdump")
 	say("start")
+	say("watched")
 	fmt.Fprintf(s.Stderr, "tcpdump: listening on eth0, link-type EN10MB (Ethernet), snapshot length %d bytes\n", snaplen)
 }
 

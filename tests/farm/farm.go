@@ -76,7 +76,7 @@ func (f *Farm) tcpdump(s *sshserver.Session) int {
 		return 127
 	}
 	clock(s)
-	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n", s.Connection)
+	fmt.Fprintf(s.Stderr, "@sshpcap connection %s\n@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n@sshpcap watched\n", s.Connection)
 	nano := strings.Contains(s.Command, "--time-stamp-precision=nano")
 	out := bufio.NewWriterSize(s.Stdout, 32<<10)
 	out.Write(header(nano))
