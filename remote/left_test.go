@@ -62,8 +62,8 @@ func TestWrappers(t *testing.T) {
 		for name, path := range list {
 			sh := sh
 			wrapper(t, sh.name+"/"+name, sh, path)
-			if i > 0 || name == "goes away" {
-				continue // the shell has no way to find what a helper has left that is gone
+			if i > 0 || name == "goes away" || name == "twice" {
+				continue // the shell has no way to find what a helper has left that is gone, or a script in between
 			}
 			sh.args, sh.env = []string{where(t, sh.args[0])}, []string{plain}
 			wrapper(t, sh.name+", no setsid/"+name, sh, path)
