@@ -160,6 +160,9 @@ func TestAccountsOnFullDisk(t *testing.T) {
 
 // The same where a file may not become larger, at any byte of a packet.
 func TestAccountsAtFileSizeLimit(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)
