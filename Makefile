@@ -7,10 +7,10 @@ FAULTS   ?= TestFaults|TestNoSignOfLife
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test unit e2e lint demo bench fuzz soak reliability deps clean
+.PHONY: help build test unit e2e lint demo picture bench fuzz soak reliability deps clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/sshpcap, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/sshpcap ./cmd/sshpcap
@@ -39,6 +39,9 @@ lint: ## check format, vet, staticcheck, direction of imports, known vulnerabili
 
 demo: build ## capture on three built-in instances into demo.pcapng
 	bin/sshpcap demo --overwrite -o demo.pcapng
+
+picture: build ## draw docs/terminal.svg, what the README shows, of a real run of the demo
+	$(GO) run ./tests/picture
 
 bench: build ## print the tables of docs/performance.md, beside the peers that are installed
 	$(GO) run ./tests/bench -tables merge -scale $(SCALE)

@@ -40,6 +40,7 @@ var rules = map[string]struct {
 	"tests/bed":          {},
 	"tests/farm":         {imports: []string{"internal/sshserver"}},
 	"tests/bench":        {imports: []string{"tests/farm"}},
+	"tests/picture":      {},
 
 	"internal/cftest/api":       {tests: []string{"internal/cftest/api"}},
 	"internal/cftest/cfpcap":    {},

@@ -7,7 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needs='ip:iproute2 sshd:openssh-server ssh:openssh-client dropbear:dropbear-bin dropbearkey:dropbear-bin tcpdump:tcpdump
 busybox:busybox setcap:libcap2-bin useradd:passwd ps:procps zsh:zsh tcsh:tcsh fish:fish
 rc:rc elvish:elvish xonsh:xonsh bsd-csh:csh mksh:mksh ksh93:ksh93u+m yash:yash posh:posh
-dumpcap:wireshark-common capinfos:wireshark-common tshark:tshark nft:nftables sudo:sudo doas:opendoas ping:iputils-ping iptables:iptables socat:socat gcc:gcc git:git gzip:gzip zstd:zstd'
+dumpcap:wireshark-common capinfos:wireshark-common tshark:tshark nft:nftables sudo:sudo doas:opendoas ping:iputils-ping iptables:iptables socat:socat gcc:gcc git:git gzip:gzip zstd:zstd groff:groff-base'
 
 missing=
 for need in $needs; do

@@ -18,7 +18,7 @@ import (
 	"github.com/sshpcap/sshpcap/remote"
 )
 
-// captureFlags are the flags of a capture. The README's table is made from them.
+// captureFlags are the flags of a capture. The table of docs/flags.md and the man page are made from them.
 func captureFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "capture.pcap", Usage: "write to `FILE`; - is standard output. A name that ends in .pcapng, and standard output, mean the format pcapng, which says where each packet came from; other names pcap"},

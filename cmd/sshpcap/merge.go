@@ -40,7 +40,7 @@ func mergeCommand(signals *signals) *cli.Command {
 	}
 }
 
-// mergeFlags are the flags of merge. The README's table is made from them.
+// mergeFlags are the flags of merge. The table of docs/flags.md and the man page are made from them.
 func mergeFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "merged.pcapng", Usage: "write to `FILE`, which appears when it is complete, compressed if its name ends in .gz or .zst; - is standard output"},

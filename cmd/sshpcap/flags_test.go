@@ -10,9 +10,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-var update = flag.Bool("update", false, "write the README's flag tables")
+var update = flag.Bool("update", false, "write docs/flags.md and docs/sshpcap.1")
 
-// flagTable is the README's table of the flags.
+// flagTable is the table of a command's flags in docs/flags.md.
 func flagTable(flags []cli.Flag) string {
 	var b strings.Builder
 	b.WriteString("| flag | default | meaning |\n| --- | --- | --- |\n")
@@ -39,8 +39,9 @@ func flagTable(flags []cli.Flag) string {
 	return b.String()
 }
 
-func TestReadmeHasTheFlags(t *testing.T) {
-	const path = "../../README.md"
+// TestFlagTables: the tables of docs/flags.md are made of the flags.
+func TestFlagTables(t *testing.T) {
+	const path = "../../docs/flags.md"
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +52,7 @@ func TestReadmeHasTheFlags(t *testing.T) {
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
 		if !ok || !ok2 {
-			t.Fatalf("the README has no place for the flags of %s", command)
+			t.Fatalf("docs/flags.md has no place for the flags of %s", command)
 		}
 		text = before + begin + flagTable(flags) + end + after
 	}
@@ -59,7 +60,7 @@ func TestReadmeHasTheFlags(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("a flag table of the README is old: go test ./cmd/sshpcap -update")
+		t.Fatal("a table of docs/flags.md is old: go test ./cmd/sshpcap -update")
 	}
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
