@@ -821,7 +821,7 @@ func TestSudoWhenItIsNeeded(t *testing.T) {
 	commands := make(chan string, 10)
 	f := newFixture(t, "x.pcapng", instance(t, "a", func(s *sshserver.Session) int {
 		commands <- s.Command
-		if !strings.Contains(s.Command, "sudo -n") {
+		if !strings.Contains(s.Command, "d=sudo") {
 			fmt.Fprintf(s.Stderr, "@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\ntcpdump: eth0: You don't have permission to perform this capture on that device\n(socket: Operation not permitted)\n")
 			return 1
 		}
