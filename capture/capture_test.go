@@ -732,6 +732,50 @@ func TestDiskFullInTheMiddle(t *testing.T) {
 	}
 }
 
+// Packets may be so many that what the instance has to tell comes only when they are read, and then they are no proof.
+func TestFloodBeforeWatched(t *testing.T) {
+	t.Parallel()
+	for name, word := range map[string]string{"told late": "@sshpcap watched\n", "never told": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, "x.pcapng", instance(t, "a", func(s *sshserver.Session) int {
+				io.WriteString(s.Stderr, "@sshpcap helper /usr/bin/tcpdump\n@sshpcap start\n")
+				w := pcapgo.NewWriterNanos(s.Stdout)
+				w.WriteFileHeader(262144, layers.LinkTypeEthernet)
+				data := make([]byte, 60_000)
+				for range 100 { // more than the server may send before anything is read
+					if w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: len(data), Length: len(data)}, data) != nil {
+						return 1
+					}
+				}
+				io.WriteString(s.Stderr, word)
+				if word == "" {
+					<-s.Context().Done()
+				}
+				io.Copy(io.Discard, s.Stdin)
+				io.WriteString(s.Stderr, "100 packets captured\n100 packets received by filter\n0 packets dropped by kernel\n")
+				return 0
+			}))
+			f.ConnectTimeout = 2 * time.Second
+			var until func() bool
+			if word != "" {
+				until = f.packets(100)
+			}
+			report, err := f.run(t, until)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := capture.OK
+			if word == "" {
+				want = capture.LostState
+			}
+			if in := report.Instances[0]; in.State != want || report.Packets != 100 {
+				t.Errorf("%s %q, %d packets", in.State, in.Problem, report.Packets)
+			}
+		})
+	}
+}
+
 func TestReaderGoneWhileNothingHappens(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -28,13 +28,14 @@ type stream struct {
 	nameless bool      // its helper does not know the names of hosts that the instance makes connections to for us
 	deadline time.Time // when the time of its helpers is up; zero until it has opened, and without a limit
 
-	overdue atomic.Bool  // the helper did not start in time
-	newest  atomic.Int64 // time of the record that came last, ns since the epoch
-	arrival atomic.Int64 // when it came
-	heard   atomic.Int64 // the same in what had passed since the run began
-	asleep  atomic.Int64 // when we gave no sign of life for long, the end of that, ns since the epoch
-	behind  atomic.Bool  // packets of before the stop were still coming when the helper was ended
-	early   atomic.Bool  // the helper's closing report had come when the capture was stopped
+	overdue  atomic.Bool  // the helper did not start in time
+	unproven atomic.Bool  // it captures, and has not told yet that it will be ended there
+	newest   atomic.Int64 // time of the record that came last, ns since the epoch
+	arrival  atomic.Int64 // when it came
+	heard    atomic.Int64 // the same in what had passed since the run began
+	asleep   atomic.Int64 // when we gave no sign of life for long, the end of that, ns since the epoch
+	behind   atomic.Bool  // packets of before the stop were still coming when the helper was ended
+	early    atomic.Bool  // the helper's closing report had come when the capture was stopped
 
 	mu       sync.Mutex
 	estimate estimate // of the instance's clock
@@ -349,13 +350,16 @@ func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan 
 	reader := merge.NewReader(stdout{process})
 	reader.Limit(r.arena)
 	header, err := reader.ReadHeader()
+	watched := &proof{stream: s, log: log, said: said, over: make(chan struct{})}
 	if err == nil {
-		if err := s.awaitWatch(log, said); err != nil {
+		if err := watched.await(process); err != nil {
 			stop()
 			return err, false
 		}
 	}
-	stop()
+	if watched.known || err != nil {
+		stop()
+	}
 	if err != nil && s.overdue.Load() {
 		return s.tooSlow(), false
 	}
@@ -371,13 +375,18 @@ func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan 
 	defer s.countOdd(reader)
 	s.awaitClock(log, measured)
 	if err := s.opening(header, log, reader); err != nil {
+		stop()
 		process.Close()
 		return err, false
 	}
+	watched.follow(process, stop)
 	watch := r.guard.watch(s, process.Tracer(), header.LinkType)
 	defer watch.end()
 	err = s.deliver(reader, process, watch)
+	failure := watched.end()
 	switch {
+	case failure != nil:
+		return failure, true
 	case watch.why() != nil:
 		return watch.why(), true
 	case errors.Is(err, io.EOF):
@@ -437,27 +446,6 @@ func (s *stream) countOdd(reader *merge.Reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.odd.Add(reader.Oddities())
-}
-
-// awaitWatch waits until the instance tells that what ends the helper there is running: a helper that nothing ends would stay
-// for ever when we are gone. The time for it is that of the start.
-func (s *stream) awaitWatch(log *stderr, said <-chan struct{}) error {
-	select {
-	case <-log.watched:
-		return nil
-	case <-said: // or it is closed, since it took too long
-	}
-	if log.Report().Watched {
-		return nil
-	}
-	if s.instance.run.active.Err() != nil {
-		return errNotCapturing
-	}
-	failure := log.Failure(remote.Unwatched)
-	if failure.Kind == remote.NoShell {
-		return &Error{Problem: "packets came, but not from what was to run: nothing would end the helper there", Tip: "see what the login runs instead, a forced command perhaps: ssh INSTANCE true", Err: failure}
-	}
-	return &Error{Problem: failure.Problem, Tip: failure.Tip, Err: failure}
 }
 
 // stdout is what a helper writes there, read without a copy.

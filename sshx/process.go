@@ -79,6 +79,7 @@ type Process struct {
 	Stderr io.Reader
 
 	t      *transport
+	before int64 // bytes that had come on the connection when it was started
 	ch     ssh.Channel
 	stdout *pump
 	cut    chan struct{} // closed by Close
@@ -187,7 +188,7 @@ func (t *transport) start(command string) (*Process, error) {
 		return nil, t.openError(err)
 	}
 	t.room.opened()
-	p := &Process{t: t, ch: ch, cut: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), typing: make(chan struct{}, 1)}
+	p := &Process{t: t, before: t.sock.received.Load(), ch: ch, cut: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), typing: make(chan struct{}, 1)}
 	p.stdout = newPump(p, ch, stdoutChunk)
 	p.Stdin, p.Stdout, p.Stderr = stdin{p}, p.stdout, newPump(p, ch.Stderr(), stderrChunk)
 	if !t.group.run(func() { p.watch(reqs); t.room.ended() }) {
@@ -321,6 +322,10 @@ var signalNumbers = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABR
 // ReadStdout reads from Stdout straight into b, without the copy that Stdout makes, and takes the place of its Read. Unlike
 // an io.Reader it keeps b when it returns an error: b may still be written to, for as long as the connection lives.
 func (p *Process) ReadStdout(b []byte) (int, error) { return p.stdout.readInto(b) }
+
+// Received is how many bytes have come on its connection since it was started, for this process and others. While they are not
+// read, the server sends no more after some 2 MiB, on Stderr neither.
+func (p *Process) Received() int64 { return p.t.sock.received.Load() - p.before }
 
 // Signal sends a signal and does not wait for an answer: many servers give none, and an answer proves nothing.
 func (p *Process) Signal(sig ssh.Signal) error {
