@@ -133,18 +133,18 @@ func (l *stderr) Write(p []byte) (int, error) {
 		}
 		l.asked = time.Time{}
 	}
-	if l.done {
+	if l.done && l.safe {
 		return len(p), nil
 	}
 	report := l.Report()
 	if l.named.IsZero() && report.Host != "" {
 		l.named = now
 	}
-	if report.Started {
+	if !l.done && report.Started {
 		l.done = true
 		close(l.introduced)
 	}
-	if !l.safe && l.Report().Watched {
+	if !l.safe && report.Watched {
 		l.safe = true
 		close(l.watched)
 	}

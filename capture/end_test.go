@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sshpcap/sshpcap/merge"
 	"github.com/sshpcap/sshpcap/remote"
@@ -96,6 +97,21 @@ func TestNotPcap(t *testing.T) {
 		}
 		if problem := notPcap(format, false); !strings.Contains(problem.Error(), said) || hintOf(problem) == "" {
 			t.Errorf("says %q of %q, want %q", problem, head, said)
+		}
+	}
+}
+
+// TestToldInPieces: what the instance tells counts whatever it comes with.
+func TestToldInPieces(t *testing.T) {
+	log := newStderr(time.Now())
+	for _, piece := range []string{"@sshpcap helper /usr/bin/tcpdump\n", "@sshpcap start\n", "tcpdump: ", "@sshpcap watched\n", "listening on lo\n"} {
+		log.Write([]byte(piece))
+	}
+	for name, told := range map[string]chan struct{}{"start": log.introduced, "watched": log.watched} {
+		select {
+		case <-told:
+		default:
+			t.Errorf("%s was not taken in", name)
 		}
 	}
 }
