@@ -183,8 +183,9 @@ young() {
 	done
 }
 # exec: some shells make another one to wait for a job, and tell of that.
+# What cannot be run is for the shell to tell: setsid has words of its own.
 g=setsid
-command -v setsid >/dev/null 2>&1 || { g=; (set -m) && set -m; } 2>/dev/null
+command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; (set -m) && set -m; } 2>/dev/null
 exec $g "$@" </dev/null 3<&- 4>&- &
 p=$!
 case $- in *m*) set +m ;; esac
@@ -286,8 +287,8 @@ case $BASH_VERSION in
 	"") trap : CHLD; <LATER> ;;
 	4.[3-9]*|[5-9]*) one="-n $p $w" ;;
 esac
-kill -0 $p && wait $one
-r=$?
+r=127
+kill -0 $p && { wait $one; r=$?; }
 while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do
 	wait $p
 	r=$?
