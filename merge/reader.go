@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 )
 
@@ -222,7 +223,12 @@ func (r *Reader) frame() *Batch {
 	}
 	f := framing{records: r.arena.records, ordered: true, last: minTime}
 	first := len(f.records)
-	r.scan(&f, data)
+	if !r.plain || r.shift != 0 {
+		r.rewrite(&f, data, math.MaxInt)
+	} else {
+		for r.index(&f, data) && r.rewrite(&f, data, 1) { // which takes those that index cannot
+		}
+	}
 	if f.err != nil {
 		r.err = &FormatError{Offset: r.off + int64(f.pos), Reason: f.err.Error()}
 		r.end = r.start + f.pos // nothing behind it can be framed

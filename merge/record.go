@@ -1,9 +1,8 @@
 package merge
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
+	"math/bits"
 	"time"
 )
 
@@ -34,16 +33,6 @@ type framing struct {
 	ordered bool
 	skip    int   // bytes of a record that follows them and is to be skipped
 	err     error // what follows them is nonsense
-}
-
-// scan takes the whole records that are there: as they are where that can be.
-func (r *Reader) scan(f *framing, data []byte) {
-	if !r.plain || r.shift != 0 {
-		r.rewrite(f, data, math.MaxInt)
-		return
-	}
-	for r.index(f, data) && r.rewrite(f, data, 1) {
-	}
 }
 
 // index takes records as they are, up to one that it cannot: then it returns true.
@@ -82,42 +71,59 @@ func (r *Reader) index(f *framing, data []byte) (odd bool) {
 
 // rewrite takes up to n records, and makes their headers those of a little-endian stream with shifted times. It returns
 // false where that ends the framing for now.
-func (r *Reader) rewrite(f *framing, data []byte, n int) bool {
-	for ; n > 0; n-- {
-		r.need = r.head
-		p := data[f.pos:]
-		if len(p) < r.need {
-			return false
+func (r *Reader) rewrite(f *framing, data []byte, n int) (more bool) {
+	records, pos, last, ordered := f.records, f.pos, f.last, f.ordered
+	head, unit, limit := r.head, int64(ticksPer(r.nano)), r.limit
+	perSecond := uint32(int64(time.Second) / unit)
+	need, mixed := head, r.swapped || r.unsure
+	for ; n > 0 && len(data)-pos >= head; n-- {
+		p := data[pos:]
+		sec, sub, captured, orig := fields(p, r.big)
+		if mixed && (r.swapped || captured > orig) {
+			captured, orig = orig, captured
 		}
-		h, sub := r.parse(p)
-		if h.CapLen > MaxRecord {
-			r.tooLong(f, h.CapLen)
-			return false
+		if captured > MaxRecord {
+			r.tooLong(f, captured)
+			break
 		}
-		r.need += int(h.CapLen)
-		if len(p) < r.need {
-			return false
+		need = head + int(captured)
+		if len(p) < need {
+			break
 		}
-		off := f.pos + r.head
-		f.pos += r.need
-		if r.picky && !r.link.Fits(p[r.head:r.need]) {
+		p = p[head-recordHeader : need]
+		pos, need = pos+need, head
+		if r.picky && !r.link.Fits(p[recordHeader:]) {
 			r.odd[OddUnfit]++
 			continue
 		}
-		h.Off = uint32(off)
-		h.Time = h.Time*int64(time.Second) + int64(sub)*int64(ticksPer(r.nano))
-		if r.shift != 0 || uint64(sub)*ticksPer(r.nano) >= uint64(time.Second) {
-			r.checkTime(&h, sub)
+		h := Record{int64(sec)*int64(time.Second) + int64(sub)*unit, uint32(pos) - captured, captured, orig}
+		odd := sub >= perSecond || captured > orig || captured > limit
+		if odd {
+			r.mend(&h, sub >= perSecond)
 		}
-		if h.CapLen > h.OrigLen || h.CapLen > r.limit {
-			r.checkLengths(&h)
+		if odd || r.shift != 0 {
+			h.Time = r.shifted(h.Time)
+			putRecordHeader(p, h, r.nano)
+		} else {
+			putFields(p, sec, sub, captured, orig)
 		}
-		putRecordHeader(data[off-recordHeader:], h, r.nano)
-		f.ordered = f.ordered && h.Time >= f.last
-		f.last = h.Time
-		f.records = append(f.records, h)
+		ordered = ordered && h.Time >= last
+		last = h.Time
+		records = append(records, h)
 	}
-	return true
+	r.need = need
+	f.records, f.pos, f.last, f.ordered = records, pos, last, ordered
+	return n == 0
+}
+
+// fields reads the record header that p begins with.
+func fields(p []byte, big bool) (sec, sub, captured, orig uint32) {
+	p = p[:recordHeader]
+	sec, sub, captured, orig = le.Uint32(p), le.Uint32(p[4:]), le.Uint32(p[8:]), le.Uint32(p[12:])
+	if big {
+		return bits.ReverseBytes32(sec), bits.ReverseBytes32(sub), bits.ReverseBytes32(captured), bits.ReverseBytes32(orig)
+	}
+	return sec, sub, captured, orig
 }
 
 // tooLong deals with a record that is not taken, unless it is none.
@@ -129,36 +135,22 @@ func (r *Reader) tooLong(f *framing, captured uint32) {
 	f.skip = r.head + int(captured)
 }
 
-// parse reads the record header that p begins with; its time are the seconds, and sub their fraction.
-func (r *Reader) parse(p []byte) (h Record, sub uint32) {
-	p = p[:recordHeader]
-	sec, sub := le.Uint32(p), le.Uint32(p[4:])
-	h = Record{CapLen: le.Uint32(p[8:]), OrigLen: le.Uint32(p[12:])}
-	if r.big {
-		sec, sub = binary.BigEndian.Uint32(p), binary.BigEndian.Uint32(p[4:])
-		h.CapLen, h.OrigLen = binary.BigEndian.Uint32(p[8:]), binary.BigEndian.Uint32(p[12:])
+// shifted returns a time with the shift, within what a header can hold.
+func (r *Reader) shifted(t int64) int64 {
+	t = addTime(t, r.shift)
+	if t < minTime || t > maxTime {
+		r.odd[OddTime]++
+		t = min(max(t, minTime), maxTime)
 	}
-	if r.swapped || r.unsure && h.CapLen > h.OrigLen {
-		h.CapLen, h.OrigLen = h.OrigLen, h.CapLen
-	}
-	h.Time = int64(sec)
-	return h, sub
+	return t
 }
 
-// checkTime shifts a time, and mends one whose fraction was more than a second or that leaves what a header can hold.
-func (r *Reader) checkTime(h *Record, sub uint32) {
-	if uint64(sub)*ticksPer(r.nano) >= uint64(time.Second) {
+// mend counts what of a record makes no sense: a fraction that has been carried over, and lengths. A captured length above
+// the original one is kept, but not in the headers before the packets.
+func (r *Reader) mend(h *Record, carried bool) {
+	if carried {
 		r.odd[OddFraction]++
 	}
-	t := addTime(h.Time, r.shift)
-	if h.Time = min(max(t, minTime), maxTime); h.Time != t {
-		r.odd[OddTime]++
-	}
-}
-
-// checkLengths counts lengths that make no sense. A captured length above the original one is kept, but not in the
-// headers before the packets.
-func (r *Reader) checkLengths(h *Record) {
 	if h.OrigLen < h.CapLen {
 		r.odd[OddOriginal]++
 	}
@@ -182,9 +174,13 @@ func putRecordHeader(p []byte, r Record, nano bool) {
 	if !nano {
 		sub /= uint64(time.Microsecond)
 	}
+	putFields(p, uint32(sec), uint32(sub), r.CapLen, max(r.OrigLen, r.CapLen))
+}
+
+func putFields(p []byte, sec, sub, captured, orig uint32) {
 	p = p[:recordHeader]
-	le.PutUint32(p, uint32(sec))
-	le.PutUint32(p[4:], uint32(sub))
-	le.PutUint32(p[8:], r.CapLen)
-	le.PutUint32(p[12:], max(r.OrigLen, r.CapLen))
+	le.PutUint32(p, sec)
+	le.PutUint32(p[4:], sub)
+	le.PutUint32(p[8:], captured)
+	le.PutUint32(p[12:], orig)
 }
