@@ -109,6 +109,7 @@ type iface struct {
 	merge.Interface
 	options []byte
 	input   string
+	wide    bool // its packets go beyond the snapshot length that the input says, and so another one is written
 }
 
 // decoder frames an input. next returns io.EOF at its clean end; what is damaged ends with a chunk that says so.
@@ -220,7 +221,7 @@ func (s source) decode(r io.Reader, size readSizes, regular bool) (*opened, erro
 	if o.quick {
 		reader = merge.NewReaderSize(r, size.first, size.quick)
 	}
-	if o.decoder, err = newPcap(s.name, reader); err != nil {
+	if o.decoder, err = newPcap(s.name, reader, regular); err != nil {
 		o.close()
 		return nil, err
 	}
@@ -307,6 +308,8 @@ type pcapDecoder struct {
 	header merge.Header
 	odd    merge.Oddities // that are known
 	told   bool           // the interface
+	ahead  bool           // packets may be read before it is told: none has to be waited for
+	first  *chunk         // that were
 	ended  bool           // by damage
 }
 
@@ -318,8 +321,8 @@ type limited struct {
 
 func (l *limited) Read(p []byte) (int, error) { return l.r.Read(p[:min(len(p), l.size)]) }
 
-func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
-	d := &pcapDecoder{name: name, reader: reader}
+func newPcap(name string, reader *merge.Reader, ahead bool) (*pcapDecoder, error) {
+	d := &pcapDecoder{name: name, reader: reader, ahead: ahead}
 	var err error
 	d.header, err = d.reader.ReadHeader()
 	var format *merge.FormatError
@@ -333,18 +336,38 @@ func newPcap(name string, reader *merge.Reader) (*pcapDecoder, error) {
 }
 
 func (d *pcapDecoder) next() (*chunk, error) {
-	c := &chunk{release: func() {}}
 	if !d.told {
 		d.told = true
-		c.events = []event{{kind: blockInterface, iface: iface{
-			Interface: merge.Interface{LinkType: d.header.LinkType, Snaplen: d.header.Snaplen, Nano: d.header.Nano},
-			options:   merge.AppendText(nil, optionName, d.name), input: d.name,
-		}}}
+		return d.tell(), nil
+	}
+	if c := d.first; c != nil {
+		d.first = nil
 		return c, nil
 	}
 	if d.ended {
 		return nil, io.EOF
 	}
+	return d.read(), nil
+}
+
+// tell describes the interface. Where packets at the file's beginning go beyond its snapshot length, that is not what is
+// written: tcpdump reads no further at such a one. Of those that come later it is known too late.
+func (d *pcapDecoder) tell() *chunk {
+	i := iface{
+		Interface: merge.Interface{LinkType: d.header.LinkType, Snaplen: d.header.Snaplen, Nano: d.header.Nano},
+		options:   merge.AppendText(nil, optionName, d.name), input: d.name,
+	}
+	if d.ahead {
+		d.first = d.read()
+		if i.wide = d.odd[merge.OddSnaplen] > 0; i.wide {
+			i.Snaplen = merge.MaxRecord
+		}
+	}
+	return &chunk{release: func() {}, events: []event{{kind: blockInterface, iface: i}}}
+}
+
+func (d *pcapDecoder) read() *chunk {
+	c := &chunk{release: func() {}}
 	b, err := d.reader.Next()
 	if odd := d.reader.Oddities(); odd != d.odd {
 		d.odd = odd
@@ -352,13 +375,13 @@ func (d *pcapDecoder) next() (*chunk, error) {
 	}
 	if err == nil {
 		c.batch, c.release = b, b.Release
-		return c, nil
+		return c
 	}
 	d.ended = true
 	if err != io.EOF {
 		c.damage = d.damageOf(err)
 	}
-	return c, nil
+	return c
 }
 
 // snapshot is a copy for another goroutine.

@@ -361,7 +361,7 @@ func (m *merging) account(inputs []*input, s *sink) {
 	}
 	m.report.SeveralLinkTypes, m.report.SeveralSnaplens = s.otherLinks, s.otherSnaplens
 	for _, in := range inputs {
-		m.report.SeveralSnaplens = m.report.SeveralSnaplens || s.format == Pcapng && in.odd[merge.OddSnaplen] > 0
+		m.report.SeveralSnaplens = m.report.SeveralSnaplens || s.format == Pcapng && in.odd[merge.OddSnaplen] > 0 && !in.wide
 		if in.report < 0 {
 			continue
 		}

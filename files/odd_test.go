@@ -207,7 +207,21 @@ func TestSnaplens(t *testing.T) {
 	readable(t, other, len(inputs))
 	order.PutUint32(content[16:], 10) // and its packet has 16 bytes
 	beyond := write(t, dir, "beyond", content)
-	if report := merge(t, files.Config{Inputs: []string{beyond}, Path: out, Overwrite: true}); !report.SeveralSnaplens || report.Packets != 1 {
+	if report := merge(t, files.Config{Inputs: []string{beyond, inputs[0]}, Path: out, Overwrite: true}); report.SeveralSnaplens || report.Packets != 2 {
+		t.Errorf("%+v", report)
+	}
+	readable(t, out, 2)
+
+	// Where such a one comes late in a file, or in a pipe, it is told.
+	list := make([]packet, 20000)
+	for i := range list {
+		list[i] = packet{time: int64(i) * 1e6, data: "data"}
+	}
+	list[len(list)-1].data = "data of a packet"
+	long := pcap(order, false, list)
+	order.PutUint32(long[16:], 10)
+	late := write(t, dir, "late", long)
+	if report := merge(t, files.Config{Inputs: []string{late}, Path: out, Overwrite: true}); !report.SeveralSnaplens || report.Packets != 20000 {
 		t.Errorf("%+v", report)
 	}
 	content[20] = 101

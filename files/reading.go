@@ -29,6 +29,7 @@ type input struct {
 	links   []merge.LinkType // of its interfaces, each once, where the output is pcap
 
 	disordered bool
+	wide       bool // see iface
 }
 
 // start opens an input. That of a pipe waits for whoever writes to it, or until ctx ends.

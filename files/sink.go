@@ -114,6 +114,7 @@ func (s *sink) describe(in *input, i *iface) error {
 	if s.format == Pcap {
 		return s.describePcap(in, i)
 	}
+	in.wide = i.wide
 	s.compare(i)
 	s.links = append(s.links, i.LinkType)
 	s.nano = append(s.nano, i.Nano)

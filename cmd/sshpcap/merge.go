@@ -318,12 +318,23 @@ func printNotes(w io.Writer, report files.Report) {
 	}
 }
 
+// damageHint says how much of a damaged input is in the output.
+func damageHint(packets int64) string {
+	switch packets {
+	case 0:
+		return "none of its packets is in the output"
+	case 1:
+		return "its first packet is in the output"
+	}
+	return fmt.Sprintf("its first %s are in the output", count(int(packets), "packet"))
+}
+
 // printDamage names damaged inputs, and returns the exit status.
 func printDamage(w io.Writer, report files.Report) int {
 	status := exitOK
 	for _, in := range report.Inputs {
 		if in.Damage != nil {
-			printError(w, &usageError{in.Damage.Error(), fmt.Sprintf("its first %s are in the output", count(int(in.Packets), "packet"))})
+			printError(w, &usageError{in.Damage.Error(), damageHint(in.Packets)})
 			status = exitSome
 		}
 		if in.Skipped > 0 {

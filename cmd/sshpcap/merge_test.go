@@ -128,3 +128,15 @@ func TestMergeOrStop(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDamageHint(t *testing.T) {
+	for packets, want := range map[int64]string{
+		0:    "none of its packets is in the output",
+		1:    "its first packet is in the output",
+		1987: "its first 1,987 packets are in the output",
+	} {
+		if got := damageHint(packets); got != want {
+			t.Errorf("%d: %q, want %q", packets, got, want)
+		}
+	}
+}
