@@ -159,10 +159,11 @@ const stopText = `
 # A background job's standard input is /dev/null: keep the real one, and the
 # standard error for answers.
 exec 3<&0 4>&2
-# hit SIGNAL: to the helper's group. Where it has none, to what the helper ran
+# hit SIGNAL: to the helper's group, never to ours, which 0 would mean. Where it has none, to what the helper ran
 # when this was first asked for, or to the helper itself if that was nothing.
 kids=
 hit() {
+	[ "${p#0}" ] || return
 	kill -$1 -$p && return
 	[ "$kids" ] || { all=$p; young $p; }
 	# What waits for its children ends with them, and until then they are known.
@@ -311,7 +312,7 @@ x=$?
 [ "$m" ] && r=$m
 trap "" INT TERM HUP
 trap - EXIT CHLD
-kill -KILL $z
+[ "${z#0}" ] && kill -KILL $z
 kill -USR1 $w
 exit $r
 `

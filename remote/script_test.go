@@ -514,9 +514,9 @@ func TestJoinScript(t *testing.T) {
 
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
-	const want = `exec 3<&0 4>&2; kids=; hit() { kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; ` +
+	const want = `exec 3<&0 4>&2; kids=; hit() { [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; ` +
 		`set -- $1 1; for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
-		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 || { g=; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; ` +
 		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
 		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
 		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
@@ -529,10 +529,10 @@ func TestStopLine(t *testing.T) {
 		`count 14 USR1; while read -r x; do [ $o = 0 ] || o=$((o-1)); count 14 USR1; [ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; ` +
 		`asked=1; count 0; wait; } <&3 3<&- >/dev/null 2>&1 & w=$!; case $w in 0|$p) exit 125 ;; esac; exec >/dev/null 2>&1 4>&-; m=; trap "m=123" USR1; ` +
 		`trap "m=124" USR2; trap "s=1; hit TERM" INT TERM HUP; s= z= one=$p; case $BASH_VERSION in "") trap : CHLD; exec sleep 1 & z=$! ;; ` +
-		`4.[3-9]*|[5-9]*) one="-n $p $w" ;; esac; kill -0 $p && wait $one; r=$?; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; ` +
+		`4.[3-9]*|[5-9]*) one="-n $p $w" ;; esac; r=127; kill -0 $p && { wait $one; r=$?; }; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; ` +
 		`done; v=0; while hit 0; do kill -0 $w && kill -0 $p || v=$((v+1)); case $v in 3) kill -0 $w || m=${m:-125}; hit TERM ;; 19) hit KILL ;; 40) break ;; ` +
 		`esac; sleep .1 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; [ "$m" ] && r=$m; trap "" INT TERM HUP; trap - EXIT CHLD; ` +
-		`kill -KILL $z; kill -USR1 $w; exit $r`
+		`[ "${z#0}" ] && kill -KILL $z; kill -USR1 $w; exit $r`
 	if got := (Command{}).stopScript(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -554,9 +554,9 @@ func TestLimitedStopLine(t *testing.T) {
 func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; exec 3<&0 4>&2; ` +
-		`kids=; hit() { kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; set -- $1 1; ` +
+		`kids=; hit() { [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=$p; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; set -- $1 1; ` +
 		`for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
-		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 || { g=; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do all="$all $c"; young $c; done; }; g=setsid; command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; ` +
 		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
 		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
 		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
@@ -570,10 +570,10 @@ func TestContainerStopLine(t *testing.T) {
 		`[ "$x" = c ] && printf "@sshpcap clock %s\n" $(date +%s.%N) >&4; done; asked=1; count 0; wait; } <&3 3<&- >/dev/null 2>&1 & w=$!; ` +
 		`case $w in 0|$p) exit 125 ;; esac; exec >/dev/null 2>&1 4>&-; m=; trap "m=123" USR1; trap "m=124" USR2; trap "s=1; hit INT" INT TERM HUP; ` +
 		`s= z= one=$p; case $BASH_VERSION in "") trap : CHLD; [ "$n" ] || { sleep 1 & z=$!; } ;; 4.[3-9]*|[5-9]*) one="-n $p $w" ;; esac; ` +
-		`kill -0 $p && wait $one; r=$?; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; done; v=0; while hit 0; ` +
+		`r=127; kill -0 $p && { wait $one; r=$?; }; while [ "$z" ] && [ ! "$m$s" ] && kill -0 $p && kill -0 $w; do wait $p; r=$?; done; v=0; while hit 0; ` +
 		`do kill -0 $w && kill -0 $p || v=$((v+1)); case $v in 3) kill -0 $w || m=${m:-125}; hit INT ;; 19) hit KILL ;; 40) break ;; esac; j=$((j+1)); ` +
 		`case $j$q in 6.50|21) hit TERM ;; 30.50|51) hit KILL ;; esac; sleep .10 || sleep 1; done; [ "$m" ] || wait $p; x=$?; [ $x = 127 ] || r=$x; ` +
-		`[ "$m" ] && r=$m; trap "" INT TERM HUP; trap - EXIT CHLD; kill -KILL $z; kill -USR1 $w; exit $r`
+		`[ "$m" ] && r=$m; trap "" INT TERM HUP; trap - EXIT CHLD; [ "${z#0}" ] && kill -KILL $z; kill -USR1 $w; exit $r`
 	for _, c := range []Command{{Helper: "cf-pcap"}, {SelfFilter: "udp"}} { // the second may turn out to be one
 		if got := c.stopScript(); got != want {
 			t.Errorf("%+v: got  %s\nwant %s", c, got, want)
