@@ -46,6 +46,7 @@ type stream struct {
 	latest   error // how the last attempt failed, while there may be others
 	cause    error // how the first of these failed, with which the gap began
 	sudo     bool
+	doas     bool           // sudo does not do it, but doas does
 	without  []remote.Extra // what its helpers are not asked for, since the interface does not take it
 	choice                  // of the helper
 	report   remote.Report
@@ -93,37 +94,6 @@ func (s *stream) capture(conn *sshx.Conn) {
 }
 
 var errEnded = errors.New("its helper ended")
-
-// helper runs the helper, with sudo when it turns out to need it and may.
-func (s *stream) helper(conn *sshx.Conn) error {
-	mode := s.instance.run.cfg.Sudo
-	err := s.inTurn(conn, mode == SudoAlways)
-	if err == errTimeUp {
-		return err
-	}
-	var failure *remote.Failure
-	if mode != SudoAuto || s.instance.settings().Fallback != "" || !errors.As(err, &failure) || failure.Kind != remote.NoPermission {
-		return s.instance.explain(s.nameInterfaces(conn, err))
-	}
-	again := s.nameInterfaces(conn, s.yielding(conn, true))
-	if !sudoUnavailable(again) {
-		return again
-	}
-	return &Error{Problem: failure.Problem + ", and " + again.Error(), Tip: hintOf(again), Err: again}
-}
-
-// sudoUnavailable says whether it was sudo itself that did not work.
-func sudoUnavailable(err error) bool {
-	var failure *remote.Failure
-	if !errors.As(err, &failure) {
-		return false
-	}
-	switch failure.Kind {
-	case remote.NoSudo, remote.SudoPassword, remote.SudoTTY, remote.SudoRefused:
-		return true
-	}
-	return false
-}
 
 // attempt starts the helper once and delivers what it gives until its end. The error is nil when it ended because it
 // was asked to and gave all it had.
@@ -182,6 +152,7 @@ func (s *stream) line(conn *sshx.Conn, sudo bool) string {
 	in := s.instance.settings()
 	command := s.instance.run.cfg.command(in, s.iface, sudo)
 	command.Helper = s.helperOf(command, in)
+	command.Doas = s.doas
 	command.ServerPort = s.instance.port()
 	command.Siblings = in.Server != "" || len(s.instance.streams) > 1
 	command.Beside = s.instance.beside(conn, command.Siblings, !s.nameless)

@@ -59,6 +59,7 @@ type Command struct {
 	Siblings      bool   // leave out all connections from our address to the SSH server: there may be several
 	ServerPort    int    // TCP port to leave out where the instance does not know its connection; 0 means 22
 	Sudo          bool   // run the helper with sudo -n, unless the login user is root already; never cf-pcap, containers have no sudo
+	Doas          bool   // take doas -n in the place of sudo -n, which is taken without asking where there is no sudo
 
 	// MaxTime is how long the helper may run, in whole seconds, a part of one counting as one; 0 is no limit. Then it is
 	// asked to end as it is at the end of standard input, and the command's exit status is [TimeUp]. It counts on the

@@ -53,6 +53,7 @@ type Failure struct {
 	Problem string
 	Tip     string
 	Refused Extra // what it may have been for; 0 where it was nothing of ours
+	helper  string
 }
 
 func (f *Failure) Error() string { return f.Problem }
@@ -71,7 +72,7 @@ func (l *Log) Failure(exitStatus int) *Failure {
 	if k == 0 {
 		return nil
 	}
-	f := &Failure{Kind: k, Problem: e.problem(k), Tip: e.tip(k)}
+	f := &Failure{Kind: k, Problem: e.problem(k), Tip: e.tip(k), helper: e.name()}
 	if k == HelperFailed || k == BadFilter || k == NoInterface {
 		f.Refused = s.refusal()
 	}
@@ -240,12 +241,23 @@ func (e *ending) sudoTip(k Kind) string {
 	}
 	line := "sudoers (visudo) the line: " + user + " ALL=(root) NOPASSWD: " + shell
 	if e.doas {
-		line = "doas.conf the line: permit nopass " + user + " as root cmd sh"
+		line = e.doasConf() + " the line: permit nopass " + user + " as root cmd sh"
 	} else if k == SudoTTY {
 		line = "sudoers (visudo) the line: Defaults:" + user + " !requiretty"
 	}
 	return "the capture program alone is not enough, since what ends it needs its rights: allow sh, by adding to " + line +
 		" - or use --sudo never and allow capturing with: " + e.setcap()
+}
+
+// doasConf is where a line for doas belongs.
+func (s *seen) doasConf() string {
+	switch {
+	case !strings.HasPrefix(s.doasFile, "/") || !plainPath.MatchString(s.doasFile):
+		return "doas.conf"
+	case strings.HasSuffix(s.doasFile, ".d"):
+		return "a file *.conf in " + s.doasFile
+	}
+	return s.doasFile
 }
 
 var plainUser = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)

@@ -120,6 +120,7 @@ type seen struct {
 	uidKnown bool
 	noHelper bool
 	doas     bool   // in the place of sudo
+	doasFile string // what sets doas up
 	user     string // the login user's name
 	shell    string // the path of sh, for who is to be allowed it
 	changed  bool   // the script was changed on its way, and did not run
@@ -216,6 +217,8 @@ func (s *seen) mark(line string) {
 	case "start":
 		s.doas = rest == "doas"
 		s.Started, s.Sudo = true, rest == "sudo" || s.doas
+	case "doas":
+		s.doasFile = rest
 	case "user":
 		s.user = rest
 	case "shell":

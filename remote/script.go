@@ -124,10 +124,12 @@ const sudoText = `
 [ "$u" = 0 ] || {
 	say "user $(id -un 2>/dev/null)"
 	say "shell $(command -v sh)"
-	d=sudo
-	command -v sudo >/dev/null 2>&1 || ! command -v doas >/dev/null 2>&1 || for x in /etc/doas.conf /usr/local/etc/doas.conf /etc/doas.d; do
-		[ -e $x ] && d=doas
+	d=<RIGHTS>
+	[ $d = sudo ] && ! command -v sudo >/dev/null 2>&1 && command -v doas >/dev/null 2>&1 && d=
+	for x in /etc/doas.d /usr/local/etc/doas.conf /etc/doas.conf; do
+		[ "$d" != sudo ] && [ -e $x ] && d=doas && say "doas $x"
 	done
+	d=${d:-sudo}
 	say "start $d"
 	exec $d -n sh -c "$w" sshpcap "$@"
 }
@@ -364,7 +366,11 @@ func (c Command) startScript() string {
 	}
 	run := "say start\n" + `eval "$w"`
 	if c.Sudo && !c.cfPcap() {
-		run = sudoText + run
+		rights := "sudo"
+		if c.Doas {
+			rights = "doas"
+		}
+		run = strings.Replace(sudoText, "<RIGHTS>", rights, 1) + run
 	}
 	return strings.NewReplacer("<SELF>; ", self, "<LOOK>", c.findHelper(), "<RUN>", joinScript(run),
 		"<TCPDUMP>", c.tcpdumpFlags(), "<DUMPCAP>", c.dumpcapFlags(), "<CFPCAP>", c.cfPcapFlags()).Replace(startLine())

@@ -24,7 +24,7 @@ func TestDoas(t *testing.T) {
 	if r := c.result(); r.states() != "web1=ok asks=failed tcpdump=failed" || !r.Instances[0].Sudo {
 		t.Errorf("states %s", r.states())
 	}
-	for _, want := range []string{"doas asks for a password on the instance", "doas refuses: Operation not permitted", "adding to doas.conf the line: permit nopass plain as root cmd sh - or"} {
+	for _, want := range []string{"doas asks for a password on the instance", "doas refuses: Operation not permitted", "adding to /etc/doas.conf the line: permit nopass plain as root cmd sh - or"} {
 		if !strings.Contains(c.stderr.String(), want) {
 			t.Errorf("it does not say %q", want)
 		}
@@ -32,17 +32,43 @@ func TestDoas(t *testing.T) {
 	clean(t, patience, hosts...)
 }
 
-// TestSudoHint: a user who may run tcpdump alone is told the line that is missing, and nothing is started.
+// TestSudoHint: a user whose sudo wants a password, or who may run tcpdump alone, is told the line that is missing, and
+// nothing is started. Where doas does what sudo refuses, it is taken.
 func TestSudoHint(t *testing.T) {
 	t.Parallel()
-	bed.Require(t, "sudo")
+	bed.Require(t, "sudo", "doas")
 	b := bed.New(t, tools...)
-	h := b.Add("web1", bed.Options{User: bed.Password})
-	c := start(t, b, "web1", "-o", output(t, "a.pcapng"))
-	c.exit(patience, 1)
-	want := "adding to sudoers (visudo) the line: " + bed.Password + " ALL=(root) NOPASSWD: /"
-	if !strings.Contains(c.stderr.String(), want) || !strings.Contains(c.stderr.String(), "sudo setcap ") {
-		t.Errorf("it does not say %q", want)
+	permit := "permit nopass " + bed.Password + " as root cmd sh\npermit nopass " + bed.Tcpdump + " as root cmd sh\n"
+	for _, c := range []struct {
+		name  string
+		host  bed.Options
+		says  []string
+		state string
+	}{
+		{"password", bed.Options{User: bed.Password}, []string{"sudo asks for a password", "adding to sudoers (visudo) the line: " + bed.Password + " ALL=(root) NOPASSWD: /"}, "failed"},
+		{"only", bed.Options{User: bed.Tcpdump}, []string{"sudo is allowed for tcpdump there, but not for sh", "adding to sudoers (visudo) the line: " + bed.Tcpdump + " ALL=(root) NOPASSWD: /"}, "failed"},
+		{"doas-d", bed.Options{User: bed.Plain, Hide: []string{"sudo"}, DoasDir: true}, []string{"adding to a file *.conf in /etc/doas.d the line: permit nopass plain as root cmd sh"}, "failed"},
+		{"doas", bed.Options{User: bed.Password, Doas: permit}, nil, "ok"},
+		{"only-doas", bed.Options{User: bed.Tcpdump, Doas: permit}, nil, "ok"},
+	} {
+		h := b.Add(c.name, c.host)
+		t.Run(c.name, func(t *testing.T) {
+			got := start(t, b, c.name, "-f", "udp port 7", "-o", output(t, "a.pcapng"))
+			if c.state == "ok" {
+				got.ready()
+				got.interrupt(0)
+				if r := got.result(); r.states() != c.name+"=ok" || !r.Instances[0].Sudo {
+					t.Errorf("states %s", r.states())
+				}
+			} else {
+				got.exit(patience, 1)
+			}
+			for _, want := range append(c.says, map[bool]string{true: "sudo setcap "}[c.says != nil]) {
+				if !strings.Contains(got.stderr.String(), want) {
+					t.Errorf("it does not say %q", want)
+				}
+			}
+			clean(t, patience, h)
+		})
 	}
-	clean(t, patience, h)
 }

@@ -142,8 +142,12 @@ var faults = []*fault{
 		strike: func(x *scene) { x.c.signal(os.Kill); x.c.wait(patience) }, notice: (*scene).awaitClean, end: (*scene).byItself,
 	},
 	{
-		name: "no memory for the helper", early: true, exit: 3, state: "failed", file: nothing, says: "Cannot allocate memory",
-		prepare: func(x *scene) { x.helper("ulimit -v 30000; exec tcpdump") },
+		name: "too little memory for the helper", early: true, exit: 3, state: "failed", file: nothing, says: "tcpdump failed: ",
+		prepare: func(x *scene) { x.helper("ulimit -v 12000; exec tcpdump") },
+	},
+	{
+		name: "memory for the helper, but not for our size of the kernel's buffer", exit: 0, state: "ok", file: whole,
+		prepare: func(x *scene) { x.helper("ulimit -v 30000; exec tcpdump") }, strike: func(*scene) {}, notice: silently(length(time.Second, 10*time.Second)),
 	},
 	{
 		name: "the kernel ends the helper for want of memory", exit: 3, state: "lost", file: prefix, says: "was killed by signal KILL",

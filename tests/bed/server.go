@@ -22,6 +22,7 @@ type Options struct {
 	Hide     []string // programs it does not have
 	Date     string   // path of a program that it has in the place of date
 	Doas     string   // its doas.conf; "" means none
+	DoasDir  bool     // it has an /etc/doas.d
 	Shell    string   // login shell of root and of the users who may log in; "" means that of the machine's root, and sh
 	Jump     string   // ProxyJump for the client's configuration
 	Unknown  bool     // its host key is not in the client's known_hosts
@@ -34,12 +35,13 @@ const (
 	Sudoer   = "sudoer"   // may do anything with sudo, no password
 	Password = "password" // sudo wants a password
 	Terminal = "terminal" // sudo wants a terminal
+	Tcpdump  = "dumper"   // may run tcpdump alone with sudo, no password
 	NoLogin  = "nologin"  // the shell refuses
 )
 
 const firstUID = 61001
 
-var users = []string{Plain, Sudoer, Password, Terminal, NoLogin}
+var users = []string{Plain, Sudoer, Password, Terminal, NoLogin, Tcpdump}
 
 // Add makes an instance and returns when its server listens.
 func (b *Bed) Add(name string, o Options) *Host {
@@ -181,7 +183,7 @@ func (b *Bed) overlay(script *strings.Builder, h *Host, dir, fill string) {
 	scratch := filepath.Join(b.Dir, h.Name+".changed"+strings.ReplaceAll(dir, "/", "-"))
 	fmt.Fprintf(script, "mkdir '%[1]s'\nmount -t tmpfs tmpfs '%[1]s'\nmkdir '%[1]s/upper' '%[1]s/work'\n", scratch)
 	if fill != "" {
-		fmt.Fprintf(script, "cp -p '%s'/* '%s/upper'\n", fill, scratch)
+		fmt.Fprintf(script, "cp -pr '%s'/* '%s/upper'\n", fill, scratch)
 	}
 	fmt.Fprintf(script, "mount -t overlay overlay -o 'lowerdir=%[1]s,upperdir=%[2]s/upper,workdir=%[2]s/work' '%[1]s'\n", dir, scratch)
 }
@@ -217,6 +219,9 @@ func (b *Bed) accounts(h *Host) string {
 	must(b.t, err)
 	more("hosts", 0o644, "127.0.0.1 localhost "+hostname+"\n"+b.Names) // sudo looks its host's name up
 	b.WriteFile(filepath.Join(etc, "sudoers"), 0o440, sudoers)
+	if h.options.DoasDir {
+		b.WriteFile(filepath.Join(etc, "doas.d", "other.conf"), 0o600, "permit nopass root\n")
+	}
 	if h.options.Doas != "" {
 		b.WriteFile(filepath.Join(etc, "doas.conf"), 0o600, h.options.Doas)
 	}
@@ -254,6 +259,7 @@ root ALL=(ALL:ALL) ALL
 ` + Sudoer + ` ALL=(ALL:ALL) NOPASSWD: ALL
 ` + Terminal + ` ALL=(ALL:ALL) NOPASSWD: ALL
 ` + Password + ` ALL=(ALL:ALL) ALL
+` + Tcpdump + ` ALL=(root) NOPASSWD: /usr/bin/tcpdump
 `
 
 // userHome makes a home with the client's key in it: dropbear looks nowhere else, and wants it owned by its user.
