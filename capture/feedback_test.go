@@ -2,6 +2,8 @@ package capture_test
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -51,6 +53,44 @@ func (s *seen) take() [][]byte {
 	return packets
 }
 
+// tunnelled is a wire of which only an outer layer is seen, which enciphers: its packets pad what is in them to 16 bytes.
+type tunnelled struct {
+	net.Conn
+	seen *seen
+}
+
+func (w *tunnelled) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.seen.enciphered(n, 2, 1)
+	return n, err
+}
+
+func (w *tunnelled) Write(b []byte) (int, error) {
+	w.seen.enciphered(len(b), 1, 2)
+	return w.Conn.Write(b)
+}
+
+// enciphered has n bytes go from one host to another, and be acknowledged.
+func (s *seen) enciphered(n int, from, to byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n > 0 && len(s.packets) < 5000 {
+		inner := min(n, 1348)
+		s.packets = append(s.packets, outer(from, to, inner+52), outer(to, from, 52))
+		n -= inner
+	}
+}
+
+// outer is a packet of the outer layer, which holds one of size bytes.
+func outer(from, to byte, size int) []byte {
+	p := make([]byte, 14+20+8+16+(size+15)/16*16+16)
+	copy(p[12:], []byte{8, 0, 0x45})
+	p[14+9] = 17
+	copy(p[14+12:], []byte{192, 0, 2, from, 192, 0, 2, to, 0xca, 0x6c, 0xca, 0x6c})
+	rand.Read(p[42:])
+	return p
+}
+
 // capturing captures what passes on some wires, the first bytes of each packet. The first one is of something else.
 func capturing(from *seen, snaplen int) func(*sshserver.Session) int {
 	return tcpdump{give: func(h *helper) {
@@ -70,13 +110,21 @@ func capturing(from *seen, snaplen int) func(*sshserver.Session) int {
 
 // tapped is an instance of which everything that comes from it is told.
 func tapped(t *testing.T, name string, tap func([]byte), handler func(*sshserver.Session) int) capture.Instance {
+	return through(t, name, func(conn net.Conn) net.Conn { return &wire{conn, tap} }, handler)
+}
+
+// through is an instance that is reached through what is made of each connection to it.
+func through(t *testing.T, name string, made func(net.Conn) net.Conn, handler func(*sshserver.Session) int) capture.Instance {
 	t.Helper()
 	server := &sshserver.Server{Handler: handler}
 	in := at(t, name, server)
 	end := endpoint(server)
 	end.DialTCP = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
-		return &wire{conn, tap}, err
+		if err != nil {
+			return nil, err
+		}
+		return made(conn), nil
 	}
 	var dialer sshx.Dialer
 	in.Dial = func(ctx context.Context) (*sshx.Conn, error) { return dialer.DialEndpoint(ctx, end) }
@@ -108,6 +156,30 @@ func TestFeedback(t *testing.T) {
 				t.Errorf("received %d of %v: it was not ended in good order", in.Received, in.Captured)
 			}
 		}
+	}
+}
+
+// The same where its bytes are not in what is captured, since another layer enciphers them or they are cut off.
+func TestFeedbackBySize(t *testing.T) {
+	t.Parallel()
+	for _, snaplen := range []int{262144, 96, 42} {
+		t.Run(fmt.Sprint(snaplen), func(t *testing.T) {
+			t.Parallel()
+			var wires seen
+			tunnel := func(conn net.Conn) net.Conn { return &tunnelled{conn, &wires} }
+			f := newFixture(t, "x.pcapng", through(t, "a", tunnel, capturing(&wires, snaplen)))
+			f.MaxSize = 300 << 20
+			report, err := f.run(t, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := report.Instances[0]
+			if a.State != capture.LostState || !strings.Contains(a.Problem, "our own SSH connection") ||
+				!strings.Contains(a.Hint, "'not ((udp and host 192.0.2.1 and host 192.0.2.2 and port 51820))'") || report.Bytes > 200<<20 {
+				t.Errorf("%s %q %q, %d bytes", a.State, a.Problem, a.Hint, report.Bytes)
+			}
+			t.Logf("%d packets, %d bytes", report.Packets, report.Bytes)
+		})
 	}
 }
 

@@ -60,11 +60,12 @@ func newGuard() *guard {
 	return g
 }
 
-// watch begins to look at what a stream captures, which comes over the tracer's connection.
-func (g *guard) watch(s *stream, on *sshx.Tracer, link merge.LinkType) *watcher {
+// watch begins to look at what a stream captures, which comes over the process's connection.
+func (g *guard) watch(s *stream, process *sshx.Process, link merge.LinkType) *watcher {
 	if g == nil {
 		return nil
 	}
+	on := process.Tracer()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := g.index(on)
@@ -74,7 +75,8 @@ func (g *guard) watch(s *stream, on *sshx.Tracer, link merge.LinkType) *watcher 
 		g.owner[on] = s.instance
 	}
 	g.lines[i].uses++
-	return &watcher{guard: g, stream: s, link: link, on: on, own: probe{of: on}}
+	pad := func(sizes []int) bool { return process.Pad(sizes, patternPause) }
+	return &watcher{guard: g, stream: s, link: link, on: on, own: probe{of: on}, shape: shape{link: link, send: pad}}
 }
 
 func (g *guard) index(t *sshx.Tracer) int {
@@ -165,6 +167,7 @@ type watcher struct {
 	on     *sshx.Tracer
 	own    probe
 	other  probe
+	shape  shape
 	ends   []string // filters for the packets that were found
 	fed    error    // its problem, when that is proven
 }
@@ -188,6 +191,11 @@ func (w *watcher) look(b *merge.Batch, now time.Duration) bool {
 	}
 	if of := w.feeds(b, now); of != nil {
 		w.fed = w.feedback(of)
+	} else if w.shape.look(b, now) {
+		if filter := w.shape.found.filter(); filter != "" {
+			w.ends = []string{filter}
+		}
+		w.fed = w.feedback(w.stream.instance)
 	}
 	return w.fed != nil
 }

@@ -351,7 +351,7 @@ func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan 
 		return err, false
 	}
 	watched.follow(process, stop)
-	watch := r.guard.watch(s, process.Tracer(), header.LinkType)
+	watch := r.guard.watch(s, process, header.LinkType)
 	defer watch.end()
 	err = s.deliver(reader, process, watch)
 	failure := watched.end()

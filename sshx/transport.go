@@ -23,6 +23,7 @@ type transport struct {
 	group    *group // that of the first jump host: see group
 
 	abandoned atomic.Int64 // sessions that nobody here wants any more, and that the server has not ended
+	padding   atomic.Bool  // messages of Pad are being sent
 	lastEnd   atomic.Int64 // when a session ended last, ns since the epoch
 
 	closing   chan struct{} // closed by close: nobody has it any more

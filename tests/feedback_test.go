@@ -16,6 +16,7 @@ type detour struct {
 	tools []string
 	lay   func(b *bed.Bed, h *bed.Host) (target string)
 	ended bool // it cannot be left out: the capture ends
+	both  bool // with any and with eth0, always
 }
 
 const sshPort = 2222
@@ -41,6 +42,7 @@ var detours = []detour{
 	{name: "VXLAN on a port of its own", ended: true, lay: func(b *bed.Bed, h *bed.Host) string {
 		return fmt.Sprint(h.Tunnel("vxlan", 5555), ":", sshPort)
 	}},
+	{name: "enciphered once more", ended: true, both: true, lay: func(b *bed.Bed, h *bed.Host) string { return fmt.Sprint(h.Secret(51820), ":", sshPort) }},
 	{name: "proxy behind NAT", tools: []string{"socat", "iptables"}, ended: true, lay: func(b *bed.Bed, h *bed.Host) string {
 		h.Proxy(443)
 		b.Disguise(443)
@@ -53,7 +55,7 @@ func TestDetours(t *testing.T) {
 	t.Parallel()
 	for _, d := range detours {
 		for _, iface := range []string{"any", "eth0"} {
-			if iface != "any" && !soak && len(d.tools) < 1 {
+			if iface != "any" && !soak && !d.both && len(d.tools) < 1 {
 				continue // it is as with any
 			}
 			t.Run(d.name+"/"+iface, func(t *testing.T) {
@@ -150,6 +152,27 @@ func TestBusyIsNotFeedback(t *testing.T) {
 				t.Errorf("states %s, %d packets of %d", r.states(), r.Packets, flow.Sent())
 			}
 		})
+	}
+}
+
+// TestBusyBehindTunnel floods a host through a tunnel that enciphers, which carries the capture, too. Inside the tunnel our own connection is
+// left out, and all else is captured.
+func TestBusyBehindTunnel(t *testing.T) {
+	t.Parallel()
+	b := bed.New(t, tools...)
+	h := b.Add("web1", bed.Options{Port: sshPort})
+	target := fmt.Sprint(h.Secret(51820), ":", sshPort)
+	flow := (&bed.Flow{From: b.Hub, To: h, Port: 40001, Net: bed.SecretNet, Size: 600}).Open(t)
+	file := output(t, "a.pcapng")
+	c := start(t, b, target, "-k", "-o", file, "--interface", "secret").ready()
+	if err := flow.Send(40_000, 20_000); err != nil {
+		t.Fatal(err)
+	}
+	arrived(t, file, 1)
+	c.interrupt(0)
+	clean(t, patience, h)
+	if r := c.check(file); r.states() != target+"=ok" || r.Packets < 2000 {
+		t.Errorf("states %s, %d packets", r.states(), r.Packets)
 	}
 }
 
