@@ -331,15 +331,8 @@ func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan 
 	if watched.known || err != nil {
 		stop()
 	}
-	if err != nil && s.overdue.Load() {
-		return s.tooSlow(), false
-	}
-	var format *merge.FormatError
-	if errors.As(err, &format) {
-		format.Head = append(format.Head, readOn(process)...)
-	}
 	if err != nil {
-		return err, false
+		return s.unreadable(err, process), false
 	}
 	header.Snaplen = r.cfg.snaplen(header.Snaplen)
 	reader.CutTo(header.Snaplen)
@@ -367,6 +360,18 @@ func (s *stream) read(process *sshx.Process, log *stderr, said, measured <-chan 
 	}
 	process.Close() // whatever else comes has no meaning
 	return err, true
+}
+
+// unreadable is the problem of a stream that has no header.
+func (s *stream) unreadable(err error, process *sshx.Process) error {
+	if s.overdue.Load() {
+		return s.tooSlow()
+	}
+	var format *merge.FormatError
+	if errors.As(err, &format) {
+		format.Head = append(format.Head, readOn(process)...)
+	}
+	return err
 }
 
 // deliver gives the pump all packets up to the end of the stream, which the error tells.
