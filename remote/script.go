@@ -167,7 +167,7 @@ kids=
 hit() {
 	[ "${p#0}" ] || return
 	kill -$1 -$p && return
-	[ "$kids" ] || { all=$p; young $p; }
+	[ "$kids" ] || { all=; young $p; }
 	# What waits for its children ends with them, and until then they are known.
 	case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac
 	set -- $1 1
@@ -181,9 +181,10 @@ young() {
 	read -r c </proc/$1/task/$1/children
 	[ "$c" ] || kids="$kids $1"
 	for c in $c; do
-		all="$all $c"
 		young $c
 	done
+	# The helper itself comes last: when it is gone, so is soon who signals.
+	all="$all $1"
 }
 # exec: some shells make another one to wait for a job, and tell of that.
 # What cannot be run is for the shell to tell: setsid has words of its own.

@@ -142,6 +142,10 @@ var faults = []*fault{
 		strike: func(x *scene) { x.c.signal(os.Kill); x.c.wait(patience) }, notice: (*scene).awaitClean, end: (*scene).byItself,
 	},
 	{
+		name: "sh is yash, client killed", exit: -1, file: prefix, options: bed.Options{Sh: "yash"},
+		strike: func(x *scene) { x.c.signal(os.Kill); x.c.wait(patience) }, notice: (*scene).awaitClean, end: (*scene).byItself,
+	},
+	{
 		name: "too little memory for the helper", early: true, exit: 3, state: "failed", file: nothing, says: "tcpdump failed: ",
 		prepare: func(x *scene) { x.helper("ulimit -v 12000; exec tcpdump") },
 	},

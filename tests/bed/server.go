@@ -20,6 +20,7 @@ type Options struct {
 	Dropbear bool     // dropbear instead of sshd
 	Config   string   // more lines for sshd_config
 	Hide     []string // programs it does not have
+	Sh       string   // a program that is its sh, not the machine's
 	Date     string   // path of a program that it has in the place of date
 	Doas     string   // its doas.conf; "" means none
 	DoasDir  bool     // it has an /etc/doas.d
@@ -163,12 +164,17 @@ func (b *Bed) mounts(h *Host) string {
 	// An overlay of the whole directory: a mount on one of its files is gone as soon as the machine's useradd or the like
 	// puts a new file in that one's place.
 	b.overlay(&script, h, "/etc", b.accounts(h))
-	if len(h.options.Hide) > 0 || h.options.Date != "" {
+	if len(h.options.Hide) > 0 || h.options.Date != "" || h.options.Sh != "" {
 		b.overlay(&script, h, "/usr/bin", "")
 		b.overlay(&script, h, "/usr/sbin", "")
 	}
 	for _, program := range h.options.Hide {
 		fmt.Fprintf(&script, "rm -f '/usr/bin/%[1]s' '/usr/sbin/%[1]s'\n", program)
+	}
+	if h.options.Sh != "" {
+		path, err := exec.LookPath(h.options.Sh)
+		must(b.t, err)
+		fmt.Fprintf(&script, "ln -sf '%s' /usr/bin/sh\n", path)
 	}
 	if h.options.Date != "" {
 		fmt.Fprintf(&script, "cp '%s' /usr/bin/date\n", h.options.Date)
