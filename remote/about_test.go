@@ -38,7 +38,7 @@ func startAbout(t *testing.T, sh shell, c Command) *about {
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Kill(-a.cmd.Process.Pid, syscall.SIGKILL) })
+	t.Cleanup(func() { endSession(t, a.cmd) })
 	return a
 }
 

@@ -58,6 +58,21 @@ func wrappedBy(t *testing.T, script string, sh shell, mode string) *run {
 	return r
 }
 
+// endSession ends what is left of a command that began a session, when the test ends. Once it has been waited for, its number
+// may be another's: then only a test that has failed looks for what it has left.
+func endSession(t testing.TB, cmd *exec.Cmd) {
+	if cmd.ProcessState == nil {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		return
+	}
+	alive(func(pid int, stat []string) bool {
+		if t.Failed() && stat[3] == strconv.Itoa(cmd.Process.Pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return false
+	})
+}
+
 // begun starts a command in a session of its own, all of which ends with the test.
 func begun(t *testing.T, cmd *exec.Cmd) *run {
 	t.Helper()
@@ -80,7 +95,7 @@ func begun(t *testing.T, cmd *exec.Cmd) *run {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); stdin.Close(); stdout.Close() })
+	t.Cleanup(func() { endSession(t, cmd); stdin.Close(); stdout.Close() })
 	return &run{t: t, cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout), stderr: stderr}
 }
 
@@ -97,8 +112,8 @@ func (r *run) ready() {
 		return false
 	})
 	if session, err := strconv.Atoi(r.session); err == nil && session != r.cmd.Process.Pid {
-		r.t.Cleanup(func() {
-			if len(r.left()) > 0 {
+		r.t.Cleanup(func() { // after that, it may be another's
+			if (r.cmd.ProcessState == nil || r.t.Failed()) && len(r.left()) > 0 {
 				syscall.Kill(-session, syscall.SIGKILL)
 			}
 		})
@@ -285,7 +300,7 @@ func TestClockQuestion(t *testing.T) {
 			if err := errors.Join(err, err2, cmd.Start()); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			t.Cleanup(func() { endSession(t, cmd) })
 			var log Log
 			log.Write([]byte("@sshpcap start\n"))
 			lines := bufio.NewReader(stderr)
