@@ -165,6 +165,8 @@ exec 3<&0 4>&2
 # when this was first asked for, or to the helper itself if that was nothing.
 kids=
 hit() {
+	# Of the first command after a process that could not be made bash forgets the status.
+	:
 	[ "${p#0}" ] || return
 	kill -$1 -$p && return
 	[ "$kids" ] || { all=; young $p; }
@@ -189,7 +191,7 @@ young() {
 # exec: some shells make another one to wait for a job, and tell of that.
 # What cannot be run is for the shell to tell: setsid has words of its own.
 g=setsid
-command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; (set -m) && set -m; } 2>/dev/null
+command -v setsid >/dev/null 2>&1 && command -v "$1" >/dev/null 2>&1 || { g=; (set -m) && set -m; } 2>/dev/null
 exec $g "$@" </dev/null 3<&- 4>&- &
 p=$!
 case $- in *m*) set +m ;; esac

@@ -529,9 +529,9 @@ func TestJoinScript(t *testing.T) {
 
 // TestStopLine pins the text that runs on instances, as root.
 func TestStopLine(t *testing.T) {
-	const want = `exec 3<&0 4>&2; kids=; hit() { [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; ` +
+	const want = `exec 3<&0 4>&2; kids=; hit() { :; [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; ` +
 		`set -- $1 1; for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
-		`[ "$c" ] || kids="$kids $1"; for c in $c; do young $c; done; all="$all $1"; }; g=setsid; command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do young $c; done; all="$all $1"; }; g=setsid; command -v setsid >/dev/null 2>&1 && command -v "$1" >/dev/null 2>&1 || { g=; ` +
 		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
 		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
 		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
@@ -569,9 +569,9 @@ func TestLimitedStopLine(t *testing.T) {
 func TestContainerStopLine(t *testing.T) {
 	const want = `n= q=.50 j=0; sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || { n=1 q=.50; sleep() { (:); read -r a b </proc/uptime || return; ` +
 		`a=$((${a%.*}${a#*.} + ${1#.})); while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do :; done; } 2>/dev/null; }; exec 3<&0 4>&2; ` +
-		`kids=; hit() { [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; set -- $1 1; ` +
+		`kids=; hit() { :; [ "${p#0}" ] || return; kill -$1 -$p && return; [ "$kids" ] || { all=; young $p; }; case $1 in 0|KILL) c=$all ;; *) c=$kids ;; esac; set -- $1 1; ` +
 		`for c in $c; do kill -$1 $c && set -- $1 0; done; return $2; } 2>/dev/null; young() { c=; read -r c </proc/$1/task/$1/children; ` +
-		`[ "$c" ] || kids="$kids $1"; for c in $c; do young $c; done; all="$all $1"; }; g=setsid; command -v setsid >/dev/null 2>&1 && [ -x "$1" ] || { g=; ` +
+		`[ "$c" ] || kids="$kids $1"; for c in $c; do young $c; done; all="$all $1"; }; g=setsid; command -v setsid >/dev/null 2>&1 && command -v "$1" >/dev/null 2>&1 || { g=; ` +
 		`(set -m) && set -m; } 2>/dev/null; exec $g "$@" </dev/null 3<&- 4>&- & p=$!; case $- in *m*) set +m ;; esac; trap "hit TERM; i=0; ` +
 		`while [ \$i -lt 9999 ] && hit 0; do i=\$((i+1)); done; hit KILL" EXIT; [ "${p#0}" ] || exit 125; trap "" INT TERM HUP; { trap "" PIPE; ` +
 		`ended() { kill -ALRM $! $t; [ "$asked" ] || printf "@sshpcap unasked\n" >&4; exit; }; trap ended USR1; t= o=9; ` +
