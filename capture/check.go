@@ -14,7 +14,7 @@ import (
 	"github.com/sshpcap/sshpcap/sshx"
 )
 
-// Check says whether Run with the same configuration would capture. It does on each instance what Run does, up to the
+// Check reports whether Run with the same configuration would capture. It does on each instance what Run does, up to the
 // header of the packet stream, with a filter that lets nothing through, and stops it; and it measures the connection.
 // Nothing is left running and nothing is written. The output is checked as far as its Path is set.
 //
@@ -178,7 +178,7 @@ func (c *checkup) ask(ctx context.Context, conn *sshx.Conn) {
 	}
 }
 
-// runsCommands says whether a command of ours has run there.
+// runsCommands reports whether a command of ours has run there.
 func (c *checkup) runsCommands() bool {
 	return slices.ContainsFunc(c.streams, func(s *stream) bool {
 		return s.open || s.report.Started || failureKind(s.err) == remote.NoHelper

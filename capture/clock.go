@@ -30,7 +30,7 @@ func (c Clock) certain() time.Duration {
 	return c.Offset
 }
 
-// isOff says whether the clock is so far off that people should know.
+// isOff reports whether the clock is so far off that people should know.
 func (c Clock) isOff() bool { return c.Known && c.Offset.Abs() > farOff+c.Error }
 
 // farOff is an offset that puts packets of two instances in an order that misleads: of the size of a round trip.
@@ -173,7 +173,7 @@ const (
 const manyClocks = 64
 
 // readClock is one series. The first reading may be one that was asked for already: the script's own, when it begins. It
-// says whether the instance answers.
+// reports whether the instance answers.
 func (s *stream) readClock(log *stderr, over <-chan struct{}, n int, stdin io.Writer, asked bool) (answers bool) {
 	patience := time.NewTimer(mostPatience)
 	defer patience.Stop()

@@ -191,13 +191,13 @@ func (f *file) replace() (*os.File, error) {
 	return fd, nil
 }
 
-// live says whether somebody may be reading along.
+// live reports whether somebody may be reading along.
 func (f *file) live() bool { return f.special }
 
-// readerGone says whether this is a pipe without a reader.
+// readerGone reports whether this is a pipe without a reader.
 func (f *file) readerGone() bool { return f.fd != nil && f.special && hungUp(f.fd) }
 
-// removed says whether the file has no name any more, so that all that is written to it is lost.
+// removed reports whether the file has no name any more, so that all that is written to it is lost.
 func (f *file) removed() bool {
 	if f.fd == nil || !f.own || f.special || !nameless(f.fd) {
 		return false

@@ -22,7 +22,7 @@ func mostOpen() (n int, known bool) {
 	return int(min(limit.Cur, 1<<30)), true
 }
 
-// writable says whether files can be created in a directory.
+// writable reports whether files can be created in a directory.
 func writable(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return &os.PathError{Op: "access", Path: dir, Err: err}
@@ -57,7 +57,7 @@ func reopened(pipe *os.File) *os.File {
 	return fd
 }
 
-// hungUp says whether the other end of a pipe or socket is closed.
+// hungUp reports whether the other end of a pipe or socket is closed.
 func hungUp(fd *os.File) bool {
 	conn, err := fd.SyscallConn()
 	if err != nil {
@@ -72,7 +72,7 @@ func hungUp(fd *os.File) bool {
 	return gone
 }
 
-// nameless says whether an open file has no name any more.
+// nameless reports whether an open file has no name any more.
 func nameless(fd *os.File) bool {
 	info, err := fd.Stat()
 	if err != nil {

@@ -86,7 +86,7 @@ func (cfg Instance) id() string {
 	return cfg.ID
 }
 
-// hopeless says whether trying again would give the same error.
+// hopeless reports whether trying again would give the same error.
 func hopeless(err error) bool {
 	var failure *remote.Failure
 	if !errors.As(err, &failure) {
@@ -107,7 +107,7 @@ const (
 	mostPause  = 15 * time.Second
 )
 
-// pause waits, and says whether ctx is still going on.
+// pause waits, and reports whether ctx is still going on.
 func (b *backoff) pause(ctx context.Context) bool {
 	b.next = min(max(2*b.next, firstPause), mostPause)
 	// Not all instances behind one proxy at the same time.

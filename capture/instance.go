@@ -78,7 +78,7 @@ func (in *instance) capture() {
 	}
 }
 
-// finished says whether no stream is tried any more.
+// finished reports whether no stream is tried any more.
 func (in *instance) finished() bool {
 	for _, s := range in.streams {
 		if !s.isDone() {
@@ -88,7 +88,7 @@ func (in *instance) finished() bool {
 	return true
 }
 
-// expired says whether no stream is tried any more, since their time is over.
+// expired reports whether no stream is tried any more, since their time is over.
 func (in *instance) expired() bool {
 	for _, s := range in.streams {
 		s.expire()
@@ -230,7 +230,7 @@ func (in *instance) part() {
 	}
 }
 
-// isDown says whether it could not be connected to.
+// isDown reports whether it could not be connected to.
 func (in *instance) isDown() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -263,7 +263,7 @@ func (in *instance) port() int {
 	return port
 }
 
-// opened says whether any of its streams has ever opened.
+// opened reports whether any of its streams has ever opened.
 func (in *instance) opened() bool {
 	return in.ever.Load()
 }

@@ -42,7 +42,7 @@ func (o *order) note(offset int64, recs []merge.Record) {
 	o.newest = max(o.newest, recs[len(recs)-1].Time)
 }
 
-// disordered says whether late packets stand behind later ones.
+// disordered reports whether late packets stand behind later ones.
 func (o *order) disordered() bool { return o.earliest != math.MaxInt64 && !o.done }
 
 // putInOrder rewrites the output from its first late packet's place on. The old file stays what it is until the new one

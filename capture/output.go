@@ -330,7 +330,7 @@ func (o *output) packets() int64 {
 	return o.pcapng.Whole()
 }
 
-// urgent says whether somebody who reads along should see the new interfaces before there are packets.
+// urgent reports whether somebody who reads along should see the new interfaces before there are packets.
 func (o *output) urgent() bool { return o.pending && o.file.live() }
 
 func (o *output) flush() error {

@@ -118,7 +118,7 @@ func (p *pump) placeOf(recs []merge.Record) (*output, int, error) {
 	return p.output, p.output.room(recs, p.run.cfg.Rotation), nil
 }
 
-// isOverfull says whether a file takes no more, not even what belongs into it: with one packet of the far future, behind
+// isOverfull reports whether a file takes no more, not even what belongs into it: with one packet of the far future, behind
 // which all others are late, an instance could have it grow without end.
 func (o *output) isOverfull(r Rotation) bool { return r.Size > 0 && o.size() >= 2*r.Size }
 
@@ -126,7 +126,7 @@ func (o *output) isOverfull(r Rotation) bool { return r.Size > 0 && o.size() >= 
 // has been written: with packets an hour apart an instance could have a file made for each.
 const mostEarly = 1000
 
-// isFull says whether a packet of the time t begins a new file.
+// isFull reports whether a packet of the time t begins a new file.
 func (p *pump) isFull(t int64) bool {
 	r := p.run.cfg.Rotation
 	if p.output.isOverfull(r) {

@@ -115,7 +115,7 @@ func (p *pump) handle(m message, now time.Time) {
 	}
 }
 
-// settled says whether each stream captures, or has ended without.
+// settled reports whether each stream captures, or has ended without.
 func (p *pump) settled() bool {
 	for _, src := range p.sources { // by what the pump has been told: a stream opens a moment before its message comes
 		if (!src.opened || src.stream.unproven.Load()) && !src.ended && !src.stream.isTried() {

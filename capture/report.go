@@ -27,7 +27,7 @@ const (
 
 func (e End) Error() string { return string(e) }
 
-// wantsAll says whether what the instances still have when they are stopped belongs into the output.
+// wantsAll reports whether what the instances still have when they are stopped belongs into the output.
 func (e End) wantsAll() bool { return e == EndInterrupted || e == EndDuration }
 
 // State is how an instance came out of a capture.
@@ -277,7 +277,7 @@ func (in *instance) state() State {
 	return OK
 }
 
-// neverOpened says whether there was a problem with the instance, or with one of its streams from the beginning.
+// neverOpened reports whether there was a problem with the instance, or with one of its streams from the beginning.
 func (in *instance) neverOpened() bool {
 	if in.isDown() {
 		return true

@@ -28,7 +28,7 @@ func (s *stream) helper(conn *sshx.Conn) error {
 	return &Error{Problem: failure.Problem + ", and " + again.Error(), Tip: hintOf(again), Err: again}
 }
 
-// sudoUnavailable says whether it was sudo itself that did not work.
+// sudoUnavailable reports whether it was sudo itself that did not work.
 func sudoUnavailable(err error) bool {
 	var failure *remote.Failure
 	if !errors.As(err, &failure) {

@@ -166,7 +166,7 @@ func change(now, before merge.Header) string {
 	return fmt.Sprintf("it came back with a snapshot length of %d in place of %d", now.Snaplen, before.Snaplen)
 }
 
-// fits says whether packets that come with a header can stand under an interface that was described by another one.
+// fits reports whether packets that come with a header can stand under an interface that was described by another one.
 func fits(header, described merge.Header) bool {
 	return header.LinkType == described.LinkType && (described.Nano || !header.Nano) &&
 		(described.Snaplen == 0 || header.Snaplen != 0 && header.Snaplen <= described.Snaplen)
@@ -211,7 +211,7 @@ func (p *pump) describe(src *source) error {
 	return p.output.add(src)
 }
 
-// hasRoom says whether another interface fits into the size that the output may have: for those that there are in the
+// hasRoom reports whether another interface fits into the size that the output may have: for those that there are in the
 // beginning there is a reserve.
 func (p *pump) hasRoom(src *source) bool {
 	o, limit := p.output, p.run.cfg.MaxSize

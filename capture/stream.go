@@ -199,7 +199,7 @@ const mostClaimed = 1 << 52
 
 func addClaim(sum *int64, n uint64) { *sum = min(*sum+int64(min(n, mostClaimed)), mostClaimed) }
 
-// complete says whether all has come that its helpers say they have captured.
+// complete reports whether all has come that its helpers say they have captured.
 func (s *stream) complete() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -542,7 +542,7 @@ func afterTimeout(d time.Duration, f func()) (stop func()) {
 	return func() { t.Stop() }
 }
 
-// expire ends a stream that was lost and whose time is over before it has come back, and says whether it did.
+// expire ends a stream that was lost and whose time is over before it has come back, and reports whether it did.
 func (s *stream) expire() bool {
 	if s.deadline.IsZero() || time.Now().Before(s.deadline) {
 		return false
@@ -646,14 +646,14 @@ func (s *stream) isDone() bool {
 	return s.done
 }
 
-// hasOpened says whether it has ever delivered.
+// hasOpened reports whether it has ever delivered.
 func (s *stream) hasOpened() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open
 }
 
-// isTried says whether it is known that this stream does not capture, for now.
+// isTried reports whether it is known that this stream does not capture, for now.
 func (s *stream) isTried() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -151,7 +151,7 @@ func (c *Client) enableTip(reason, app string) string {
 	return "'cf enable-ssh " + shellWord(app) + "'" + restart + ": running instances take it over only then"
 }
 
-// noLonger says whether the instance has stopped running, or was replaced, since it was found. It is nil also when the
+// noLonger reports whether the instance has stopped running, or was replaced, since it was found. It is nil also when the
 // platform cannot be asked.
 func (c *Client) noLonger(ctx context.Context, in Instance) error {
 	rows, err := c.stats(ctx, process{GUID: in.ProcessGUID})

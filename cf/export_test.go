@@ -32,7 +32,7 @@ func (c *Client) GoodFor() time.Duration {
 	return time.Until(c.tokens.good)
 }
 
-// Renewing says whether a new token is being asked for.
+// Renewing reports whether a new token is being asked for.
 func (c *Client) Renewing() bool {
 	c.tokens.mu.Lock()
 	defer c.tokens.mu.Unlock()

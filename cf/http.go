@@ -71,7 +71,7 @@ func (c *Client) get(ctx context.Context, u *url.URL, token string) (*answer, er
 	}
 }
 
-// mayPass says whether it makes sense to try again after an error of the transport.
+// mayPass reports whether it makes sense to try again after an error of the transport.
 func mayPass(err error) bool {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	return KindOf(err) == KindUnreachable && !errors.Is(err, context.DeadlineExceeded) && !(ok && dns.IsNotFound)

@@ -124,7 +124,7 @@ func (t *tokens) adopt() bool {
 	return true
 }
 
-// isHeaderText says whether s can stand in a header, and is one word.
+// isHeaderText reports whether s can stand in a header, and is one word.
 func isHeaderText(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }

@@ -273,7 +273,7 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// probe says whether a file is a capture, how large it is, and whether it is, or may be, compressed with zstd. What is no
+// probe reports whether a file is a capture, how large it is, and whether it is, or may be, compressed with zstd. What is no
 // regular file can be read only once: its size is -1, which is not known.
 func probe(name string) (size int64, zstd bool, err error) {
 	info, err := os.Stat(name)

@@ -275,7 +275,7 @@ func (g *merger) fail(err error) {
 	}
 }
 
-// gather makes the next round, and says whether it is the last one.
+// gather makes the next round, and reports whether it is the last one.
 func (w *worker) gather(ctx context.Context, r *round) (last bool) {
 	w.fail(ctx.Err())
 	if w.failed.Load() == nil {

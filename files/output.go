@@ -202,7 +202,7 @@ func (m *merging) rotate(ctx context.Context, inputs []source) error {
 	return r.finish(s)
 }
 
-// isFull says whether a packet of the time t, so large, begins another file.
+// isFull reports whether a packet of the time t, so large, begins another file.
 func (r *rotation) isFull(s *sink, t, bytes int64) bool {
 	cfg := &r.m.cfg
 	switch {

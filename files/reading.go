@@ -88,7 +88,7 @@ func (in *input) read(ctx context.Context) {
 	}
 }
 
-// ready says whether next need not wait.
+// ready reports whether next need not wait.
 func (in *input) ready() bool { return in.chunks == nil || len(in.chunks) > 0 }
 
 // next returns the next chunk; nil at the end, and at that of ctx.

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mayReserve says whether reserving space makes writing faster: so it is with ext4, while XFS has it much slower and btrfs
+// mayReserve reports whether reserving space makes writing faster: so it is with ext4, while XFS has it much slower and btrfs
 // and tmpfs no faster.
 func mayReserve(f *os.File) bool {
 	var fs unix.Statfs_t

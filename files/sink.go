@@ -240,7 +240,7 @@ func (s *sink) note() {
 	}
 }
 
-// isFree says whether packets go to the file as they are, whatever others there are.
+// isFree reports whether packets go to the file as they are, whatever others there are.
 func (s *sink) isFree() bool { return s.rotation == nil && s.dedup == nil }
 
 // take writes a round.

@@ -91,7 +91,7 @@ var linkTypeNames = map[LinkType]string{
 	276: "LINUX_SLL2",
 }
 
-// Fits says whether a packet can be one of this link type as far as Wireshark looks while it reads a file: at one that
+// Fits reports whether a packet can be one of this link type as far as Wireshark looks while it reads a file: at one that
 // lacks the pseudo-header of its link type it gives up the whole file, with all packets behind, of whomever they are.
 // (wiretap/pcap-common.c of Wireshark, pcap_process_pseudo_header.)
 func (t LinkType) Fits(packet []byte) bool {
@@ -132,7 +132,7 @@ func (t LinkType) pseudoHeader() int {
 	return 0
 }
 
-// picky says whether not every packet fits.
+// picky reports whether not every packet fits.
 func (t LinkType) picky() bool {
 	return t.pseudoHeader() > 0 || t == linkTypeERF || t == linkTypeIrDA || t == linkTypeLAPD
 }

@@ -46,7 +46,7 @@ type Report struct {
 	Listening  string        // the helper's words on where it captures, e.g. "eth0, link-type EN10MB (Ethernet), ..."
 }
 
-// Counts says whether the helper is of a kind that ends with a report, if it may end by itself.
+// Counts reports whether the helper is of a kind that ends with a report, if it may end by itself.
 func (r Report) Counts() bool { return !isCFPcap(r.Helper) }
 
 // Write never fails.
@@ -273,7 +273,7 @@ var (
 	dumpcapAll   = regexp.MustCompile(`^Packets captured: (\d+)`)
 )
 
-// count takes a line of a report and says whether it was one.
+// count takes a line of a report and reports whether it was one.
 func (s *seen) count(line string) bool {
 	if !strings.Contains(line, "acket") { // cheaper than the expressions
 		return false

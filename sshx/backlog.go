@@ -56,7 +56,7 @@ func (u *unread) share(most int) int {
 
 const crowdedChunk = 16 << 10
 
-// mustWait says whether there is too much unread to take more.
+// mustWait reports whether there is too much unread to take more.
 func (u *unread) mustWait() bool {
 	return u.backlog.all.Load() > mostUnread && u.bytes.Load() > leastUnread
 }

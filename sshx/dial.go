@@ -207,7 +207,7 @@ func (h *handshake) connect(ctx context.Context) (net.Conn, error) {
 	return nil, h.explainConnect(err)
 }
 
-// noFileFree says whether a descriptor was lacking. Where many log in at once, some have one for a moment only.
+// noFileFree reports whether a descriptor was lacking. Where many log in at once, some have one for a moment only.
 func noFileFree(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

@@ -36,7 +36,7 @@ func Users(d *Dialer) int {
 	return n
 }
 
-// CheckKnownHost says whether a known_hosts file knows a host's key.
+// CheckKnownHost reports whether a known_hosts file knows a host's key.
 func CheckKnownHost(file string, e Endpoint, key ssh.PublicKey) error {
 	d := new(Dialer)
 	d.init()
@@ -66,7 +66,7 @@ func Came(d *Dialer) (sum int64) {
 	return sum
 }
 
-// Typing says whether somebody writes to the process's standard input.
+// Typing reports whether somebody writes to the process's standard input.
 func Typing(p *Process) bool { return len(p.typing) > 0 }
 
 // Treatments gives what becomes of each keyword of ssh_config.

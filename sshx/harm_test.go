@@ -24,7 +24,7 @@ import (
 func (s *sshd) harmless(t *testing.T, but ...string) {
 	t.Helper()
 	if out, err := exec.Command("/usr/sbin/sshd", "-T", "-f", filepath.Join(s.dir, "config")).Output(); err != nil || !strings.Contains(string(out), "persourcepenalties") {
-		t.Log("this sshd has no PerSourcePenalties: its log says whether it would have had a reason")
+		t.Log("this sshd has no PerSourcePenalties: its log reports whether it would have had a reason")
 	}
 	for _, words := range []string{"beginning MaxStartups throttling", "drop connection", "penalty", "Timeout before authentication",
 		"Failed publickey", "Invalid user", "Too many authentication failures", "no more sessions"} {

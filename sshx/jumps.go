@@ -55,7 +55,7 @@ func (r *resolver) chain(hops []Target) ([]Endpoint, error) {
 	return chain, nil
 }
 
-// isSelf says whether the jump host is the host itself.
+// isSelf reports whether the jump host is the host itself.
 func (h *host) isSelf(hop Target) bool {
 	return strings.EqualFold(hop.Host, h.Host) && (hop.Port == 0 || hop.Port == h.e.Port) && (hop.User == "" || hop.User == h.e.User)
 }

@@ -142,7 +142,7 @@ func (l *limiter) silence(err error) {
 	l.queue = nil
 }
 
-// crowded says whether others log in, or wait to.
+// crowded reports whether others log in, or wait to.
 func (l *limiter) crowded() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,7 +189,7 @@ func (l *limiter) wake() {
 	}
 }
 
-// hasWorked says whether this server ever let somebody in.
+// hasWorked reports whether this server ever let somebody in.
 func (l *limiter) hasWorked() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

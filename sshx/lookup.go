@@ -206,7 +206,7 @@ func (c criterion) holds(l *lookup) bool {
 	return true
 }
 
-// matchList says whether a pattern matches and no negated one does.
+// matchList reports whether a pattern matches and no negated one does.
 func matchList(s string, patterns []string) bool {
 	found := false
 	for _, p := range patterns {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// othersWrite says whether somebody beside the user and root may change a file.
+// othersWrite reports whether somebody beside the user and root may change a file.
 func othersWrite(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	owner := ok && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())

@@ -98,7 +98,7 @@ func (d *Dialer) landing(ctx context.Context, f *flight) (*flight, error) {
 	return f, nil
 }
 
-// usable says whether somebody may join: not when the dialling failed or the connection died.
+// usable reports whether somebody may join: not when the dialling failed or the connection died.
 func (f *flight) usable() bool {
 	select {
 	case <-f.landed:

@@ -42,7 +42,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.f.t.first().sock.LocalAddr() }
 // RemoteAddr is the other end of the TCP connection: the host, or the first jump host.
 func (c *Conn) RemoteAddr() net.Addr { return c.f.t.first().sock.RemoteAddr() }
 
-// Jumped says whether the connection goes through a jump host.
+// Jumped reports whether the connection goes through a jump host.
 func (c *Conn) Jumped() bool { return c.f.t.jump != nil }
 
 // ServerVersion is how the server introduced itself, such as SSH-2.0-OpenSSH_9.2p1.

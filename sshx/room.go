@@ -11,7 +11,7 @@ type room struct {
 	refused bool // one more was, and none has ended since
 }
 
-// none says whether there is no use in asking.
+// none reports whether there is no use in asking.
 func (r *room) none() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -40,7 +40,7 @@ func (r *room) ended() {
 	r.refused = false
 }
 
-// refuse says whether the session was one too many; else the server allows none. That is known when those have settled
+// refuse reports whether the session was one too many; else the server allows none. That is known when those have settled
 // that were asked for at the same time.
 func (r *room) refuse() bool {
 	r.mu.Lock()

@@ -50,7 +50,7 @@ func (s *socket) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// goesSilent says whether a read fails within a time, once the socket is closed. If none does, nobody reads any more: the
+// goesSilent reports whether a read fails within a time, once the socket is closed. If none does, nobody reads any more: the
 // goroutine of x/crypto's that reads hangs for ever with what it has read, because the server has sent more behind the
 // message that ended the connection than x/crypto has places for, and nobody takes it.
 func (s *socket) goesSilent(within time.Duration) bool {
@@ -99,7 +99,7 @@ func (s *socket) version() (line string, whole bool) {
 	return strings.TrimSuffix(line, "\r"), whole
 }
 
-// introduced says whether a line that begins with SSH- has come (RFC 4253, section 4.2: others may come before it).
+// introduced reports whether a line that begins with SSH- has come (RFC 4253, section 4.2: others may come before it).
 func (s *socket) introduced() bool {
 	return bytes.HasPrefix(s.greeting, []byte("SSH-")) || bytes.Contains(s.greeting, []byte("\nSSH-"))
 }

@@ -257,7 +257,7 @@ func (h hostile) test(t *testing.T) {
 	h.checkFile(t, c, file, good.sent.Load())
 }
 
-// tells says whether the lines about the bad instance have all the words.
+// tells reports whether the lines about the bad instance have all the words.
 func tells(said string, words []string) bool {
 	var about strings.Builder
 	for line := range strings.Lines(said) {

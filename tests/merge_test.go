@@ -354,7 +354,7 @@ func TestMergeInterrupt(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		args  []string                                             // FIFO is the FIFO
-		begun func(t *testing.T, fifo string, pid int) func() bool // says whether it has come as far as it can
+		begun func(t *testing.T, fifo string, pid int) func() bool // reports whether it has come as far as it can
 		says  string
 	}{
 		"nobody writes": {[]string{good, "FIFO"}, opens, "there is no output"},
@@ -423,7 +423,7 @@ func TestMergeInterrupt(t *testing.T) {
 	}
 }
 
-// opens says whether a process waits for the other side of a FIFO.
+// opens reports whether a process waits for the other side of a FIFO.
 func opens(_ *testing.T, _ string, pid int) func() bool {
 	return func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))

@@ -181,7 +181,7 @@ func moment(t testing.TB, text string) (at time.Time) {
 	return at
 }
 
-// capinfos checks that a file has whole records, counts them and says whether they are in strict time order.
+// capinfos checks that a file has whole records, counts them and reports whether they are in strict time order.
 func capinfos(t testing.TB, file string) (n int, strict bool) {
 	t.Helper()
 	out, err := exec.Command("capinfos", "-M", "-c", "-o", file).CombinedOutput()

@@ -75,22 +75,22 @@ func (c *Conn) APIEndpoint(ctx context.Context) (string, error) {
 	return ask[string](ctx, c, callTimeout, "ApiEndpoint", "")
 }
 
-// IsSSLDisabled says whether cf was told not to verify the API's certificate. It says nothing about SSH host keys.
+// IsSSLDisabled reports whether cf was told not to verify the API's certificate. It says nothing about SSH host keys.
 func (c *Conn) IsSSLDisabled(ctx context.Context) (bool, error) {
 	return ask[bool](ctx, c, callTimeout, "IsSSLDisabled", "")
 }
 
-// IsLoggedIn says whether cf has a token, which may have expired.
+// IsLoggedIn reports whether cf has a token, which may have expired.
 func (c *Conn) IsLoggedIn(ctx context.Context) (bool, error) {
 	return ask[bool](ctx, c, callTimeout, "IsLoggedIn", "")
 }
 
-// HasOrganization says whether an org is targeted.
+// HasOrganization reports whether an org is targeted.
 func (c *Conn) HasOrganization(ctx context.Context) (bool, error) {
 	return ask[bool](ctx, c, callTimeout, "HasOrganization", "")
 }
 
-// HasSpace says whether a space is targeted.
+// HasSpace reports whether a space is targeted.
 func (c *Conn) HasSpace(ctx context.Context) (bool, error) {
 	return ask[bool](ctx, c, callTimeout, "HasSpace", "")
 }

@@ -18,7 +18,7 @@ type Call struct {
 	Args    []string // what came after cf COMMAND; nil when nothing did
 }
 
-// Detect says whether a command line, os.Args with the program's name, is one that cf wrote. One that a person writes
+// Detect reports whether a command line, os.Args with the program's name, is one that cf wrote. One that a person writes
 // does not begin with a number, so that neither is ever taken for the other.
 func Detect(args []string) (Call, bool) {
 	if len(args) < 3 || !isPort(args[1]) {

@@ -248,7 +248,7 @@ func (c *captured) read() {
 	})
 }
 
-// noted says whether the plugin has left a note.
+// noted reports whether the plugin has left a note.
 func (c *captured) noted(name string) bool {
 	_, err := os.Stat(filepath.Join(c.dir, name))
 	return err == nil

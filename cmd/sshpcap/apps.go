@@ -93,7 +93,7 @@ func (a *apps) find(ctx context.Context, target cf.Target) (cf.Found, error) {
 	return found, err
 }
 
-// waits says whether an instance that is not there now may come later.
+// waits reports whether an instance that is not there now may come later.
 func waits(err error, meanwhile bool) bool {
 	kind := cf.KindOf(err)
 	return kind == cf.KindNotRunning || meanwhile && kind == cf.KindNoInstance // scaled down

@@ -51,7 +51,7 @@ func split(known []cli.Flag, args []string) (flags, words []string) {
 	return flags, words
 }
 
-// takesValue says whether the value of a flag is the next argument.
+// takesValue reports whether the value of a flag is the next argument.
 func takesValue(known []cli.Flag, arg string) bool {
 	name := strings.TrimLeft(arg, "-")
 	for _, f := range known {

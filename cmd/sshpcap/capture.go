@@ -162,7 +162,7 @@ func checkReport(path string, out capture.Output) error {
 	return nil
 }
 
-// foreign says whether there is a file that is no report. Only regular ones are looked into: a FIFO would wait for a
+// foreign reports whether there is a file that is no report. Only regular ones are looked into: a FIFO would wait for a
 // writer.
 func foreign(path string) bool {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
@@ -178,7 +178,7 @@ func foreign(path string) bool {
 	return n > 0 && first[0] != '{'
 }
 
-// sameFile says whether two names are, or would become, one file.
+// sameFile reports whether two names are, or would become, one file.
 func sameFile(a, b string) bool {
 	if x, err := os.Stat(a); err == nil {
 		y, err := os.Stat(b)
@@ -226,7 +226,7 @@ func (s *session) run() int {
 	return s.status(report, err)
 }
 
-// toldAlready says whether an error only sums up what was said of single instances.
+// toldAlready reports whether an error only sums up what was said of single instances.
 func toldAlready(err error) bool {
 	var problem *capture.Error
 	return !errors.As(err, &problem) && (errors.Is(err, capture.ErrNothing) || errors.Is(err, capture.ErrRequired))

@@ -206,7 +206,7 @@ func (d *display) show() {
 // counts are what a line of the progress tells, but for the time and what follows from it.
 type counts struct{ instances, capturing, packets, dropped, reported, late int64 }
 
-// hasChanged says whether there is something new to show since it was asked last.
+// hasChanged reports whether there is something new to show since it was asked last.
 func (d *display) hasChanged() bool {
 	p := d.progress
 	now := counts{p.Instances.Load(), p.Capturing.Load(), p.Packets.Load(), p.Dropped.Load(), p.Reported.Load(), p.Late.Load()}

@@ -51,7 +51,7 @@ func (s *signals) watch() {
 	}
 }
 
-// next waits for a signal, and says whether there was one.
+// next waits for a signal, and reports whether there was one.
 func (s *signals) next() bool {
 	select {
 	case <-s.in:
@@ -68,7 +68,7 @@ func (s *signals) close() {
 	s.cancel()
 }
 
-// isCut says whether there was a second signal.
+// isCut reports whether there was a second signal.
 func (s *signals) isCut() bool {
 	select {
 	case <-s.cut:

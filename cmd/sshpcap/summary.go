@@ -89,7 +89,7 @@ func choose(all []capture.InstanceReport) (shown, others []capture.InstanceRepor
 	return shown, others
 }
 
-// quiet says whether an instance ended as it should, and nothing is missing.
+// quiet reports whether an instance ended as it should, and nothing is missing.
 func quiet(in capture.InstanceReport) bool {
 	dropped := sum(in.Interfaces).Dropped
 	return in.State == capture.OK && (dropped == nil || *dropped == 0)

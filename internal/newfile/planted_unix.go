@@ -53,7 +53,7 @@ func Planted(path string) error {
 	return nil
 }
 
-// trusted says whether what is in a directory may be ours, or of whoever is responsible for the directory.
+// trusted reports whether what is in a directory may be ours, or of whoever is responsible for the directory.
 func trusted(dir string, entry fs.FileInfo) bool {
 	info, err := os.Lstat(dir)
 	if err != nil {

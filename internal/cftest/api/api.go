@@ -204,7 +204,7 @@ func (s *Server) TakeCode(code string) (user string, ok bool) {
 	return c.user, true
 }
 
-// MayLogin says whether the platform lets the owner of a code in to an instance: SSH must be enabled, the user a space
+// MayLogin reports whether the platform lets the owner of a code in to an instance: SSH must be enabled, the user a space
 // developer, and the instance running.
 func (s *Server) MayLogin(processGUID string, index int) bool {
 	s.mu.Lock()

@@ -19,10 +19,10 @@ import (
 // Proxy is a platform's SSH proxy. Its fields are set before Start and left alone after it; the zero value lets nobody
 // in.
 type Proxy struct {
-	// TakeCode says whether a one-time code is good, which uses it up. It is asked before anything is known of the user,
+	// TakeCode reports whether a one-time code is good, which uses it up. It is asked before anything is known of the user,
 	// from the connections' goroutines. nil: none is good.
 	TakeCode func(code string) (ok bool)
-	// Allow says whether somebody with a good code may enter the instance; those who may not see the same as with a bad
+	// Allow reports whether somebody with a good code may enter the instance; those who may not see the same as with a bad
 	// code. nil: everybody may.
 	Allow func(guid string, index int) bool
 

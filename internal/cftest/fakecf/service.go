@@ -147,27 +147,27 @@ func (cmd *CliRpcCmd) ApiEndpoint(_ string, reply *string) error {
 	return cmd.read(func(c config) { *reply = c.Target })
 }
 
-// HasAPIEndpoint says whether cf api has set one.
+// HasAPIEndpoint reports whether cf api has set one.
 func (cmd *CliRpcCmd) HasAPIEndpoint(_ string, reply *bool) error {
 	return cmd.read(func(c config) { *reply = c.Target != "" })
 }
 
-// IsSSLDisabled says whether cf api was told --skip-ssl-validation.
+// IsSSLDisabled reports whether cf api was told --skip-ssl-validation.
 func (cmd *CliRpcCmd) IsSSLDisabled(_ string, reply *bool) error {
 	return cmd.read(func(c config) { *reply = c.SSLDisabled })
 }
 
-// IsLoggedIn says whether there is a token.
+// IsLoggedIn reports whether there is a token.
 func (cmd *CliRpcCmd) IsLoggedIn(_ string, reply *bool) error {
 	return cmd.read(func(c config) { *reply = c.AccessToken != "" })
 }
 
-// HasOrganization says whether an org is targeted.
+// HasOrganization reports whether an org is targeted.
 func (cmd *CliRpcCmd) HasOrganization(_ string, reply *bool) error {
 	return cmd.read(func(c config) { *reply = c.OrganizationFields.GUID != "" && c.OrganizationFields.Name != "" })
 }
 
-// HasSpace says whether a space is targeted.
+// HasSpace reports whether a space is targeted.
 func (cmd *CliRpcCmd) HasSpace(_ string, reply *bool) error {
 	return cmd.read(func(c config) { *reply = c.SpaceFields.GUID != "" && c.SpaceFields.Name != "" })
 }
