@@ -20,9 +20,11 @@ test: deps lint unit e2e ## run every check there is; installs what they need wh
 deps:
 	@tests/install-deps.sh
 
-# The race detector needs a C compiler. What is allocated can be counted without it only.
+# The race detector needs a C compiler. What is allocated can be counted without it only. The scripts of remote are tested
+# alone: they count seconds, in shells that make thousands of processes.
 unit: ## run the unit tests, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v /tests)
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $$($(GO) list ./... | grep -v -e /tests -e /remote$$)
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./remote
 	$(GO) test -run Allocates ./merge
 
 # Most of a test is waiting, so more of them run at once than there are CPUs. -count=1: what they test is not what Go's

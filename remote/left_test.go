@@ -217,6 +217,9 @@ func TestProcessLimits(t *testing.T) {
 					if said.Report().Watched {
 						return nil
 					}
+					if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid)); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+						r.stdin.Close() // as every server does once the shell is gone
+					}
 					return of()
 				})
 				watched := said.Report().Watched
