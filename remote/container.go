@@ -53,7 +53,7 @@ func (e *ending) containerTip(k Kind) string {
 // A container may have a shell and no other program. So sleep may not exist, or know no fractions of a second.
 const (
 	// bareText sets $q, the pause between signals. Where there is no sleep, $n is set, and a function takes its place,
-	// which watches the clock that the kernel shows in hundredths of a second: only for short pauses. Its argument has no
+	// which watches the clock that the kernel shows in hundredths of a second, one of which has begun already: only for short pauses. Its argument has no
 	// whole seconds, except for 0. A subshell has the shell see which of its children have ended.
 	bareText = `
 n= q=.50 j=0
@@ -63,7 +63,7 @@ sleep .01 2>/dev/null || { q=1; sleep 0 2>/dev/null; } || {
 		(:)
 		read -r a b </proc/uptime || return
 		a=$((${a%.*}${a#*.} + ${1#.}))
-		while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -lt $a ]; do
+		while (:) && read -r b c </proc/uptime && [ ${b%.*}${b#*.} -le $a ]; do
 			:
 		done
 	} 2>/dev/null
