@@ -24,13 +24,12 @@ type Output struct {
 // destroys nothing.
 type file struct {
 	Output
-	fd        *os.File    // nil until the first write
-	special   bool        // a pipe, socket or device: neither truncated nor synced
-	found     fs.FileInfo // of what is special, when it was checked
-	abandoned bool
-	empty     bool          // it was closed before anything whole was in it, and removed
-	own       bool          // fd is ours to close
-	stopping  chan struct{} // closed by stopWaiting: the capture ends
+	fd       *os.File      // nil until the first write
+	special  bool          // a pipe, socket or device: neither truncated nor synced
+	found    fs.FileInfo   // of what is special, when it was checked
+	empty    bool          // it was closed before anything whole was in it, and removed
+	own      bool          // fd is ours to close
+	stopping chan struct{} // closed by stopWaiting: the capture ends
 
 	mu     sync.Mutex // of what giveUp looks at: giving, and fd when it changes
 	giving bool       // nothing may take long any more

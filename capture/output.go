@@ -347,9 +347,6 @@ func (o *output) flush() error {
 	return err
 }
 
-// abandon forgets what has not been written yet.
-func (o *output) abandon() { o.file.abandoned = true }
-
 // explain says what is wrong with the file in plain words, once.
 func (o *output) explain(err error) error {
 	var said *Error

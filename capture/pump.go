@@ -355,8 +355,7 @@ func (p *pump) finish() error {
 // a capture that fails before its first packet leaves no file.
 func (p *pump) close() {
 	if p.written == 0 && !p.endedWell() {
-		p.output.abandon()
-		return
+		return // what has not been written yet is forgotten
 	}
 	if err := p.complete(p.output); err != nil {
 		p.fail(p.output.explain(err))
